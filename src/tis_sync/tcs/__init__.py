@@ -1,0 +1,1 @@
+"""TCS, the system of record: its tables, reads, writes, and synthetic data like it."""
