@@ -1,0 +1,1 @@
+"""Search: one protocol; Elasticsearch, OpenSearch and an embedded engine behind it."""
