@@ -1,0 +1,96 @@
+"""Steer runs and schedules from outside the process that carries them out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbos import DBOSClient
+from dbos import error as dbos_error
+
+from tis_sync.errors import UsageError
+from tis_sync.jobs.base import Job
+from tis_sync.runs.run import Run
+from tis_sync.runs.schedule import PREFIX, schedule_name
+from tis_sync.runs.services import Services
+from tis_sync.runs.workflows import PARTS_QUEUE, RUNS_QUEUE
+
+
+@contextmanager
+def _client(services: Services) -> Iterator[DBOSClient]:
+    client = DBOSClient(system_database_url=services.settings.dbos())
+    try:
+        yield client
+    finally:
+        client.destroy()
+
+
+def cancel(services: Services, run_id: str) -> Run:
+    """Cancel an active run, or a night with all its runs; what was applied stays applied.
+
+    Raises:
+        UsageError: there is no such run, or it has ended.
+
+    """
+    run = services.history.get(run_id)
+    if not run.is_active:
+        raise UsageError(f"Run {run.id[:8]} of {run.job} is {run.state}; there is nothing to stop.")
+    affected = [run, *(child for child in services.history.children(run.id) if child.is_active)]
+    with _client(services) as client:
+        client.cancel_workflows([r.id for r in affected], cancel_children=True)
+    for r in affected:
+        services.history.end(r.id, "cancelled", services.clock(), "cancelled by hand")
+    return services.history.get(run.id)
+
+
+def resume(services: Services, run_id: str) -> Run:
+    """Let a cancelled run go on from its last finished step, on any worker.
+
+    Raises:
+        UsageError: there is no such run, or it was not cancelled.
+        AlreadyRunningError: another run of the job is active.
+
+    """
+    run = services.history.reopen(services.history.get(run_id).id)
+    with _client(services) as client:
+        parts = client.list_workflows(
+            parent_workflow_id=run.id, status="CANCELLED", load_input=False, load_output=False
+        )
+        if parts:
+            client.resume_workflows([part.workflow_id for part in parts], queue_name=PARTS_QUEUE)
+        client.resume_workflow(run.id, queue_name=RUNS_QUEUE)
+    return run
+
+
+def pause_schedule(services: Services, job: Job, *, pause: bool) -> None:
+    """Stop a job from starting by itself, or let it again.
+
+    Raises:
+        UsageError: no worker has ever registered schedules here.
+
+    """
+    name = schedule_name(job)
+    with _client(services) as client:
+        try:
+            known = client.get_schedule(name)
+        except dbos_error.DBOSException:
+            known = None
+        if known is None:
+            raise UsageError(
+                "No schedules are registered yet; they are when `tis-sync work` first starts."
+            )
+        (client.pause_schedule if pause else client.resume_schedule)(name)
+
+
+def schedules(services: Services) -> dict[str, str]:
+    """Our schedules that are registered, by name: ACTIVE or PAUSED."""
+    with _client(services) as client:
+        try:
+            found = client.list_schedules(schedule_name_prefix=PREFIX)
+        except Exception:  # noqa: BLE001  no worker ever ran here, so DBOS has no tables yet
+            return {}
+    return {str(schedule["schedule_name"]): str(schedule["status"]) for schedule in found}
+
+
+def paused(services: Services) -> frozenset[str]:
+    """The names of jobs whose schedule is paused."""
+    found = schedules(services)
+    return frozenset(name.removeprefix(PREFIX) for name in found if found[name] == "PAUSED")

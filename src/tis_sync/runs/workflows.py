@@ -1,0 +1,132 @@
+"""A run as a durable workflow: its steps are recorded, so that after a crash it goes on.
+
+A workflow takes the same way when it is run again; everything that looks at the world is a step.
+
+    run_job:    wait for upstream -> prepare -> plan, a queue item a partition -> judge
+                -> apply, or fill and publish, a queue item a partition -> finish -> follow-ups
+    run_night:  ask for every job at once, each waits for its upstream jobs; end when all have
+"""
+
+from typing import Any
+
+from dbos import DBOS, SetWorkflowID
+
+from tis_sync.errors import (
+    DeliveryError,
+    HeldError,
+    LockedError,
+    TisSyncError,
+    UnreachableError,
+)
+from tis_sync.runs import night, steps
+from tis_sync.runs.parts import Part
+from tis_sync.runs.run import State
+from tis_sync.runs.steps import Keys
+
+RUNS_QUEUE = "tis_sync_runs"
+PARTS_QUEUE = "tis_sync_parts"
+RESULT_POLL_SECONDS = 0.1  # how often a run looks for its partitions' results
+RETRY_SECONDS = (60, 120, 300, 600, 1800, 1800, 3600, 3600)  # waits of a run nobody watches
+
+
+@DBOS.workflow(name="tis_sync.run_job")
+def run_job(run_id: str) -> str:
+    """Carry out one run, whatever it takes; returns the state in which it ended."""
+    attempt = 0
+    while True:
+        try:
+            blocked = steps.wait_for_turn(run_id)
+            if blocked is not None:
+                return _end(run_id, "cancelled", blocked)
+            _carry_out(run_id)
+            return _end(run_id, "succeeded", None)
+        except HeldError as error:
+            return _end(run_id, "held", str(error))
+        except (UnreachableError, DeliveryError, LockedError) as error:
+            if attempt == len(RETRY_SECONDS) or not steps.is_unattended(run_id):
+                return _end(run_id, "failed", str(error))
+            steps.note_waiting(run_id, str(error), RETRY_SECONDS[attempt])
+            DBOS.sleep(RETRY_SECONDS[attempt])
+            attempt += 1
+        except TisSyncError as error:
+            return _end(run_id, "failed", str(error))
+
+
+def _carry_out(run_id: str) -> None:
+    """Make the job's product right.
+
+    Raises:
+        TisSyncError: of any kind; nothing half-done is seen by readers.
+
+    """
+    prepared = steps.prepare(run_id)
+    ranges, mode, index = prepared["ranges"], prepared["mode"], prepared["index"]
+    if mode == "replace":
+        steps.replace_table(run_id, ranges)
+        return
+    if mode != "build":
+        steps.enter(run_id, "plan", len(ranges))
+        planned: list[Part] = _each(plan_part, ranges, run_id, index)
+        decision = steps.judge(run_id, planned, mode)["decision"]
+        if decision == "nothing":
+            return
+        if decision == "apply":
+            busy = [k for k, part in zip(ranges, planned, strict=True) if part.writes]
+            steps.enter(run_id, "apply", len(busy))
+            refused: list[int] = _each(apply_part, busy, run_id, index)
+            steps.settle(run_id, index, sum(refused))
+            return
+    building = steps.begin_build(run_id)
+    steps.enter(run_id, "fill", len(ranges))
+    filled: list[Part] = _each(fill_part, ranges, run_id, building)
+    steps.publish(run_id, building, filled)
+
+
+def _each(part: Any, ranges: list[Keys], run_id: str, index: str | None) -> list[Any]:
+    """Do one thing for every partition, as queue items that any worker may take."""
+    handles = [DBOS.enqueue_workflow(PARTS_QUEUE, part, run_id, keys, index) for keys in ranges]
+    return [handle.get_result(polling_interval_sec=RESULT_POLL_SECONDS) for handle in handles]
+
+
+def _end(run_id: str, state: State, error: str | None) -> str:
+    start(steps.finish(run_id, state, error))
+    return state
+
+
+@DBOS.workflow(name="tis_sync.plan_part")
+def plan_part(run_id: str, keys: Keys, index: str | None) -> Part:
+    """Plan one partition."""
+    return steps.plan_partition(run_id, keys, index)
+
+
+@DBOS.workflow(name="tis_sync.apply_part")
+def apply_part(run_id: str, keys: Keys, index: str | None) -> int:
+    """Apply one partition's plan."""
+    return steps.apply_partition(run_id, keys, index)
+
+
+@DBOS.workflow(name="tis_sync.fill_part")
+def fill_part(run_id: str, keys: Keys, index: str) -> Part:
+    """Write one partition's documents into a new index."""
+    return steps.fill_partition(run_id, keys, index)
+
+
+@DBOS.workflow(name="tis_sync.run_night")
+def run_night(night_id: str) -> str:
+    """Run every job once, in dependency order; returns the state in which the night ended."""
+    runs = night.ask_for_night(night_id)
+    start(runs)
+    return night.finish_night(night_id, runs)
+
+
+def start(run_ids: list[str]) -> None:
+    """Queue runs that were asked for; one that is queued or under way already is left alone."""
+    for run_id in run_ids:
+        with SetWorkflowID(run_id):
+            DBOS.enqueue_workflow(RUNS_QUEUE, run_job, run_id)
+
+
+def start_night(night_id: str) -> None:
+    """Queue a night that was asked for."""
+    with SetWorkflowID(night_id):
+        DBOS.enqueue_workflow(RUNS_QUEUE, run_night, night_id)

@@ -1,0 +1,10 @@
+"""Alembic's entry: migrate over the connection that `tis_sync.state.database` hands in."""
+
+from alembic import context
+
+from tis_sync.state.database import VERSION_TABLE
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, version_table=VERSION_TABLE)
+with context.begin_transaction():
+    context.run_migrations()

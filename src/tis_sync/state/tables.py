@@ -1,0 +1,112 @@
+"""Our own tables, beside TCS and not in it: runs, workers, alarms. Alembic creates them."""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Column, Integer, String, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+metadata = sa.MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, stored without zone as UTC (SQLite knows no zones), handed out with it."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """To UTC, without zone."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """With the zone that it was stored in."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("job", String(100), nullable=False),
+    Column("trigger", String(20), nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("parent", String(36), index=True),
+    Column("as_of", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("dry_run", sa.Boolean, nullable=False),
+    Column("state", String(20), nullable=False, index=True),
+    # The job's name while the run is active, else null: so a job has one active run at the most.
+    Column("active_job", String(100), unique=True),
+    # Another trigger came while this run was active: run once more when it ends.
+    Column("again", sa.Boolean, nullable=False, default=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("phase", String(40)),
+    Column("partitions", Integer),
+    Column("partitions_done", Integer, nullable=False, default=0),
+    Column("considered", sa.BigInteger),
+    Column("added", sa.BigInteger),
+    Column("changed", sa.BigInteger),
+    Column("removed", sa.BigInteger),
+    Column("set_aside", sa.BigInteger),
+    Column("size", sa.BigInteger),
+    Column("error", Text),
+    Column("detail", Text),
+)
+
+run_phase = Table(
+    "run_phase",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("name", String(40), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+)
+
+run_log = Table(
+    "run_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", String(36), nullable=False, index=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("level", String(10), nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", String(36), nullable=False, index=True),
+    Column("source", String(100), nullable=False),
+    Column("record", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("schedules", sa.Boolean, nullable=False),
+    # When, and by whom, its unfinished work was taken over; null while it is thought alive.
+    Column("buried_at", UtcDateTime),
+    Column("buried_by", String(100)),
+)
+
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("subject", String(200), nullable=False),
+    # "kind/subject" while the alarm is open, else null: so it is raised once.
+    Column("open_key", String(300), unique=True),
+    Column("raised_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    Column("run_id", String(36)),
+    Column("text", Text, nullable=False),
+)
