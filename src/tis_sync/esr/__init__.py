@@ -1,0 +1,1 @@
+"""Export to ESR: records, layouts, numbered files, commands, and what became of each."""
