@@ -1,0 +1,48 @@
+"""What all commands share: the application, and options that several of them take."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from tis_sync import __version__
+from tis_sync.console import out
+
+app = typer.Typer(
+    help="Keeps everything derived from TCS right, and tells ESR of those who start soon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+schema_app = typer.Typer(help="What TCS has to look like.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
+
+EXIT_OF_STATE = {"succeeded": 0, "held": 3}
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"tis-sync {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and all log lines.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keeps everything derived from TCS right."""
+
+
+def who() -> str:
+    """The person who calls, for the history."""
+    try:
+        return getpass.getuser()
+    except OSError:
+        return "unknown"
