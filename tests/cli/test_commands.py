@@ -1,0 +1,236 @@
+"""The commands, in the order in which a new user meets them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.cli.conftest import Ended, Program
+from tests.conftest import ON_THE_DAY
+from tis_sync import __version__
+from tis_sync.jobs.catalogue import JOBS
+from tis_sync.settings import Settings
+from tis_sync.tcs import tables as t
+from tis_sync.tcs.connect import connect
+
+
+@pytest.fixture
+def demo(program: Program) -> Ended:
+    """A small demo, run once."""
+    ended = program("demo", "--people", "300")
+    assert ended.code == 0, ended.err
+    return ended
+
+
+def execute(home: Path, statement: sa.Executable) -> None:
+    engine = connect(f"sqlite:///{home / 'tcs.sqlite'}", name="TCS", setting="-")
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(statement)
+    engine.dispose()
+
+
+def test_the_demo_makes_data_runs_the_night_and_searches(program: Program, demo: Ended) -> None:
+    assert "Synthetic TCS with 300 people" in demo.out
+    for job in JOBS:
+        assert re.search(rf"{job.name} +succeeded", demo.out)
+    assert "rows considered" in demo.out
+    assert re.search(r"^\d+ found, \d+ shown", demo.out, re.MULTILINE)
+    again = program("demo", "--people", "300")
+    assert again.code == 0
+    assert "there already" in again.out
+    lines = [line for line in again.out.splitlines() if re.search(r"Job +succeeded", line)]
+    assert len(lines) == len(JOBS)
+    assert all(re.search(r" 0 +0 +0 +[\d.]+$", line) for line in lines)
+
+
+def test_status_history_and_show_tell_what_happened(program: Program, demo: Ended) -> None:
+    history = program("history", "--json").json
+    assert len(history) == 10
+    assert {run["trigger"] for run in history} == {"manual", "night"}
+    night = next(run for run in history if run["job"] == "night")
+    shown = program("show", night["id"][:8])
+    assert "succeeded" in shown.out
+    owner = next(run for run in history if run["job"] == "PersonOwnerRebuildJob")
+    assert owner["seconds"] > 0
+    assert [name for name in ("check", "plan", "apply") if name in program("show", owner["id"]).out]
+    log = program("show", owner["id"], "--log", "--follow")
+    assert "started" in log.out
+    assert "succeeded" in log.out
+    assert program("show", owner["id"], "--json").json["id"] == owner["id"]
+    only = program("history", "--job", "personOwnerRebuildJob", "--limit", "5")
+    assert only.out.count("PersonOwnerRebuildJob") == 1
+    assert program("history", "--job", "night", "--json").json[0]["job"] == "night"
+
+
+def test_status_fails_while_something_is_wrong(program: Program, demo: Ended) -> None:
+    ended = program("status")
+    assert ended.code == 1
+    assert "scheduler silent" in ended.out
+    assert "tis-sync work" in ended.out
+    assert program("status", "--json").json["workers"] == []
+
+
+def test_a_job_is_run_by_any_of_its_names_and_followed_by_its_follow_ups(
+    program: Program, demo: Ended, tmp_path: Path
+) -> None:
+    execute(tmp_path / "home", sa.delete(t.PersonOwner).where(t.PersonOwner.c.id < 30))
+    ended = program("run", "PERSONOWNERREBUILDJOB", "--json")
+    assert ended.code == 0
+    assert [run["job"] for run in ended.json] == [
+        "PersonOwnerRebuildJob",
+        "PersonElasticSearchSyncJob",
+    ]
+    assert ended.json[0]["added"] == 29
+    assert ended.json[1]["trigger"] == "follow-up"
+    execute(tmp_path / "home", sa.delete(t.PersonOwner).where(t.PersonOwner.c.id < 30))
+    alone = program("run", "personOwnerRebuildJob", "--no-follow-ups", "--json")
+    assert [run["job"] for run in alone.json] == ["PersonOwnerRebuildJob"]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    program: Program, demo: Ended, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    execute(home, sa.delete(t.PersonTrust).where(t.PersonTrust.c.personId == 3))
+    execute(home, sa.insert(t.PersonTrust).values(personId=3, trustId=999))
+    ended = program("run", "doPersonPlacementEmployingBodyFullSync", "--dry-run")
+    assert ended.code == 0
+    assert "Nothing was written" in ended.out
+    assert "personId=3, trustId=999" in ended.out
+    assert program("verify", "personPlacementEmployingBodyTrustJob").code == 1
+    assert program("run", "PersonPlacementEmployingBodyTrustJob", "--no-follow-ups").code == 0
+    assert program("verify", "personPlacementEmployingBodyTrustJob").code == 0
+    nothing = program("run", "PersonPlacementEmployingBodyTrustJob", "--dry-run")
+    assert "nothing to do" in nothing.out
+
+
+def test_a_dry_run_of_an_index_that_would_be_built_counts_its_documents(program: Program) -> None:
+    assert program("demo", "--people", "50", "--data-only").code == 0
+    (run,) = program("run", "PostElasticSearchSyncJob", "--dry-run", "--json").json
+    assert (run["state"], run["added"]) == ("succeeded", 12)
+    assert program("search", "posts").code == 1
+
+
+def test_a_rebuild_replaces_a_table_or_an_index_whole(program: Program, demo: Ended) -> None:
+    (run,) = program("run", "PersonOwnerRebuildJob", "--rebuild", "--no-follow-ups", "--json").json
+    assert (run["added"], run["removed"]) == (300, 300)
+    (run,) = program("run", "PersonElasticSearchSyncJob", "--rebuild", "--json").json
+    assert run["added"] > 290
+    assert program("verify", "PersonOwnerRebuildJob", "personElasticSearchSyncJob").code == 0
+    refused = program("run", "PersonRecordStatusJob", "--rebuild")
+    assert refused.code == 2
+    assert "nothing to rebuild" in refused.err
+
+
+def test_what_removes_too_much_is_held_until_it_is_approved(
+    program: Program, demo: Ended, tmp_path: Path
+) -> None:
+    execute(tmp_path / "home", sa.delete(t.Placement).where(t.Placement.c.id > 100))
+    ended = program("run", "PersonPlacementEmployingBodyTrustJob")
+    assert ended.code == 3
+    assert "nothing was written" in ended.err
+    assert "--approve" in ended.err
+    assert "held" in program("status").out
+    dry = program("run", "PersonPlacementEmployingBodyTrustJob", "--dry-run", "--json")
+    assert dry.json[0]["removed"] > 500
+    approved = program("run", "PersonPlacementEmployingBodyTrustJob", "--approve", "--json")
+    assert approved.json[0]["removed"] == dry.json[0]["removed"]
+    assert "PersonPlacementEmployingBodyTrustJob held" not in program("status").out
+
+
+def test_verify_compares_everything_and_writes_nothing(program: Program, demo: Ended) -> None:
+    ended = program("verify")
+    assert ended.code == 0, ended.out + ended.err
+    assert len(re.findall(r"Job +right", ended.out)) == len(JOBS)
+    assert {run["options"]["dry_run"] for run in program("verify", "--json").json} == {True}
+
+
+def test_search_answers_in_words_and_as_json(program: Program, demo: Ended) -> None:
+    everybody = program("search", "persons", "--limit", "3")
+    assert "3 shown" in everybody.out
+    found = program("search", "persons", "--where", "status=CURRENT", "--json").json
+    assert found["total"] > 0
+    assert {person["status"] for person in found["documents"]} == {"CURRENT"}
+    posts = program("search", "posts", "WES", "--json").json
+    assert all("WES" in post["nationalPostNumber"] for post in posts["documents"])
+
+
+def test_jobs_are_listed_with_their_times(program: Program) -> None:
+    assert "00:05" in program("jobs").out
+    listed = program("jobs", "--json", night_times='{"personOwnerRebuildJob": "23:45"}').json
+    assert len(listed) == 9
+    assert listed[0]["at"] == "23:45"
+    assert listed[0]["key"] == "personOwnerRebuildJob"
+
+
+def test_the_schema_is_checked(program: Program, demo: Ended, tmp_path: Path) -> None:
+    ended = program("schema", "check")
+    assert ended.code == 0
+    assert "has all" in ended.out
+    assert program("schema", "check", "--json", java_shedlock="true").json == []
+    execute(tmp_path / "home", sa.text("ALTER TABLE Post RENAME COLUMN owner TO boss"))
+    ended = program("schema", "check")
+    assert ended.code == 1
+    assert re.search(r"Post +owner +is missing", ended.out)
+    assert program("schema", "check", "--json").json[0]["column"] == "owner"
+
+
+def test_the_version_is_told(program: Program) -> None:
+    assert __version__ in program("--version").out
+
+
+def test_a_night_is_told_as_json_too(program: Program) -> None:
+    assert program("demo", "--people", "40", "--data-only").code == 0
+    runs = program("night", "--json").json
+    assert runs[0]["job"] == "night"
+    assert {run["state"] for run in runs} == {"succeeded"}
+
+
+def test_a_worker_runs_what_is_asked_for_and_can_be_steered(
+    program: Program, demo: Ended, tmp_path: Path
+) -> None:
+    assert program("pause", "PersonOwnerRebuildJob").code == 2
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tis_sync", "work"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(tmp_path, night_start_hours="[0, 0]", log_format="json"),
+    )
+    try:
+        assert worker.stdout is not None
+        line = json.loads(worker.stdout.readline())
+        assert line["event"] == "worker started"
+        in_use = program("night")
+        assert in_use.code == 2
+        assert "in use by another tis-sync process" in in_use.err
+        _until(lambda: program("pause", "PersonOwnerRebuildJob").code == 0)
+        status = program("status", "--json").json
+        assert len(status["workers"]) == 1
+        assert status["paused"] == ["PersonOwnerRebuildJob"]
+        assert program("status").code == 0
+        assert program("resume").code == 0
+        assert program("status", "--json").json["paused"] == []
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+    assert Settings(home=tmp_path / "home").embedded_state
+
+
+def _environment(tmp_path: Path, **settings: str) -> dict[str, str]:
+    import os
+
+    named = {f"TIS_SYNC_{name.upper()}": value for name, value in settings.items()}
+    return {**os.environ, **ON_THE_DAY, **named, "TIS_SYNC_HOME": str(tmp_path / "home")}
+
+
+def _until(true: object, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -1,0 +1,144 @@
+"""Killed at any moment (SIGKILL), then started again: all is as after an undisturbed night.
+
+The number of random moments is `TIS_SYNC_TEST_KILLS` (default 12; the issue asks for 50).
+"""
+
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import TODAY
+from tests.crash.program import tis_sync
+from tests.running import working
+from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.jobs.person_index import PERSONS
+from tis_sync.jobs.post_index import POSTS
+from tis_sync.search.embedded import EmbeddedEngine
+from tis_sync.search.model import Query
+from tis_sync.settings import Settings
+from tis_sync.tcs import demo
+from tis_sync.tcs import tables as t
+from tis_sync.tcs.connect import connect
+
+KILLS = int(os.environ.get("TIS_SYNC_TEST_KILLS", "12"))
+PEOPLE = 400
+NIGHT_SECONDS = 12.0  # from the start of the process to the end of the night, about
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a synthetic TCS, no night yet."""
+    home = tmp_path_factory.mktemp("fresh")
+    engine = connect(f"sqlite:///{home / 'tcs.sqlite'}", name="TCS", setting="-")
+    demo.generate(engine, demo.Size(PEOPLE), TODAY, left_by_old_service)
+    engine.dispose()
+    return home
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an undisturbed night makes of it."""
+    home = tmp_path_factory.mktemp("undisturbed") / "home"
+    shutil.copytree(fresh, home)
+    assert tis_sync(home, "night").returncode == 0
+    return everything(home)
+
+
+def everything(home: Path) -> dict[str, Any]:
+    """All derived rows, columns and documents, surrogate keys left out."""
+    engine = connect(f"sqlite:///{home / 'tcs.sqlite'}", name="TCS", setting="-")
+    found: dict[str, Any] = {}
+    with engine.connect() as connection:
+        for table, columns in (
+            (t.PersonOwner, ("id", "owner", "rule")),
+            (t.PersonTrust, ("personId", "trustId")),
+            (t.PostTrust, ("postId", "trustId")),
+            (t.Person, ("id", "status")),
+            (t.Post, ("id", "fundingStatus")),
+        ):
+            statement = sa.select(*(table.c[c] for c in columns)).order_by(*columns)
+            found[table.name] = [tuple(row) for row in connection.execute(statement)]
+    engine.dispose()
+    search = EmbeddedEngine(home / "search")
+    for spec in (PERSONS, POSTS):
+        found[spec.alias] = search.query(spec, Query(limit=1000)).documents
+    return found
+
+
+def check_whole(home: Path, undisturbed: dict[str, Any]) -> None:
+    """Everything is right, nothing is there twice, nothing is left over, nothing still runs."""
+    found = everything(home)
+    for name, right in undisturbed.items():
+        assert found[name] == right, name
+    folders = [path.name for path in (home / "search").iterdir() if path.is_dir()]
+    for alias in ("persons", "posts"):
+        assert len([name for name in folders if name.startswith(alias)]) <= 2, folders
+    with working(Settings(home=home)) as services:
+        assert services.history.all_active() == []
+        jobs = [run.job for run in services.history.recent(500, states=["succeeded"])]
+        assert len(set(jobs)) == 10
+
+
+@pytest.mark.parametrize(
+    ("point", "calls"),
+    [
+        ("request:before", 10),
+        ("request:after", 10),
+        ("begin:after", 10),
+        ("phase:after", 24),
+        ("plan:after", 7),
+        ("insert:after", 5),
+        ("apply:before", 7),
+        ("apply:after", 7),
+        ("fill:after", 2),
+        ("write:before", 2),
+        ("write:after", 2),
+        ("publish:before", 2),
+        ("publish:after", 2),
+        ("end:before", 10),
+        ("end:after", 10),
+        ("announce:after", 9),
+    ],
+)
+def test_killed_at_each_step_of_each_job_in_turn(
+    fresh: Path, undisturbed: dict[str, Any], tmp_path: Path, point: str, calls: int
+) -> None:
+    """The first process dies at its first such point, the next at its second, and so on."""
+    home = tmp_path / "home"
+    shutil.copytree(fresh, home)
+    died = 0
+    for number in range(1, calls + 1):
+        ended = tis_sync(home, "night", kill=(point, 1 + number % 3))
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        died += 1
+    assert died >= 1
+    ended = tis_sync(home, "night")
+    assert ended.returncode == 0, ended.stderr
+    check_whole(home, undisturbed)
+
+
+def test_killed_at_random_moments(fresh: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    drawn = random.Random(7)
+    home = tmp_path / "home"
+    died = 0
+    for number in range(KILLS):
+        if number % 5 == 0:  # several kills in a row, then a fresh start
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.copytree(fresh, home)
+        moment = drawn.uniform(0.3, NIGHT_SECONDS)
+        ended = tis_sync(home, "night", kill=(f"time:{moment:.2f}", 0))
+        assert ended.returncode in {0, -signal.SIGKILL}, ended.stderr
+        died += ended.returncode != 0
+        if number % 5 == 4 or number == KILLS - 1:
+            assert tis_sync(home, "night").returncode == 0
+            check_whole(home, undisturbed)
+    print(f"killed {died} of {KILLS} times")
+    assert died >= KILLS // 3

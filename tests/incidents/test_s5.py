@@ -1,0 +1,126 @@
+"""S5, 2022-01-22: the index was four days old and nobody knew: silence looked like health."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.conftest import Clock
+from tis_sync.jobs.base import AsOf
+from tis_sync.jobs.catalogue import JOBS
+from tis_sync.runs import workers
+from tis_sync.runs.run import Options
+from tis_sync.runs.services import Services
+from tis_sync.runs.watch import watch
+from tis_sync.settings import Settings
+
+NIGHT = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
+
+
+def succeed(services: Services, job: str, now: datetime, seconds: float = 5) -> None:
+    """Record that a job ran."""
+    run = services.history.request(
+        job, trigger="schedule", who="test", as_of=AsOf.on(now.date()), options=Options(), now=now
+    )
+    services.history.begin(run.id, now)
+    services.history.end(run.id, "succeeded", now + timedelta(seconds=seconds))
+
+
+def installed(tmp_path: Path, clock: Clock) -> Services:
+    """An installation in which the night of 1 March went well."""
+    services = Services(Settings(home=tmp_path, alert_urls=[]), clock)
+    clock.now = NIGHT - timedelta(hours=3)
+    workers.enlist(services, schedules=True)
+    for job in JOBS:
+        succeed(services, job.name, datetime.combine(NIGHT.date(), job.at, UTC))
+    return services
+
+
+def open_alarms(services: Services) -> set[tuple[str, str]]:
+    return {(alarm.kind, alarm.subject) for alarm in services.alarms.open()}
+
+
+def test_a_job_that_did_not_finish_by_its_due_time_raises_an_alarm_once(
+    tmp_path: Path, clock: Clock
+) -> None:
+    services = installed(tmp_path, clock)
+    clock.now = NIGHT.replace(day=2, hour=2, minute=28)
+    for job in JOBS:
+        if job.name != "PersonElasticSearchSyncJob":
+            succeed(services, job.name, datetime.combine(clock.now.date(), job.at, UTC))
+    workers.beat(services, schedules=True)
+    watch(services)
+    assert open_alarms(services) == set()
+    clock.forward(minutes=2)
+    workers.beat(services, schedules=True)
+    watch(services)
+    watch(services)
+    assert open_alarms(services) == {("overdue", "PersonElasticSearchSyncJob")}
+    (alarm,) = services.alarms.open()
+    assert "people are missing from search" in alarm.text
+    assert "`tis-sync run PersonElasticSearchSyncJob`" in alarm.text
+    succeed(services, "PersonElasticSearchSyncJob", clock.now)
+    watch(services)
+    assert open_alarms(services) == set()
+    services.close()
+
+
+def test_a_scheduler_that_is_not_running_raises_an_alarm_within_a_minute(
+    tmp_path: Path, clock: Clock
+) -> None:
+    services = installed(tmp_path, clock)
+    clock.now = NIGHT.replace(hour=9)
+    workers.beat(services, schedules=True)
+    watch(services)
+    assert open_alarms(services) == set()
+    clock.forward(seconds=55)
+    watch(services)
+    assert open_alarms(services) == {("silent", "scheduler")}
+    workers.beat(services, schedules=True)
+    watch(services)
+    assert open_alarms(services) == set()
+    services.close()
+
+
+def test_a_scheduler_that_lives_but_starts_nothing_raises_an_alarm(
+    tmp_path: Path, clock: Clock
+) -> None:
+    services = installed(tmp_path, clock)
+    clock.now = NIGHT.replace(day=2, hour=2, minute=6)
+    workers.beat(services, schedules=True)
+    watch(services)
+    assert ("silent", "scheduler") in open_alarms(services)
+    services.close()
+
+
+def test_a_paused_job_is_not_overdue(tmp_path: Path, clock: Clock) -> None:
+    services = installed(tmp_path, clock)
+    clock.now = NIGHT.replace(day=2, hour=12)
+    for job in JOBS[1:]:
+        succeed(services, job.name, datetime.combine(clock.now.date(), job.at, UTC))
+    workers.beat(services, schedules=True)
+    watch(services, frozenset({JOBS[0].name}))
+    assert open_alarms(services) == set()
+    services.close()
+
+
+def test_a_run_that_takes_unusually_long_raises_an_alarm_while_it_runs(
+    tmp_path: Path, clock: Clock
+) -> None:
+    services = installed(tmp_path, clock)
+    job = "PersonElasticSearchSyncJob"
+    for hour in (3, 4, 5):
+        succeed(services, job, NIGHT.replace(hour=hour), seconds=60)
+    clock.now = NIGHT.replace(hour=9)
+    run = services.history.request(
+        job, trigger="manual", who="t", as_of=AsOf.on(clock.now.date()), options=Options(),
+        now=clock.now,
+    )  # fmt: skip
+    services.history.begin(run.id, clock.now)
+    clock.forward(seconds=100)
+    workers.beat(services, schedules=True)
+    watch(services)
+    assert open_alarms(services) == set()
+    clock.forward(seconds=120)
+    workers.beat(services, schedules=True)
+    watch(services)
+    assert open_alarms(services) == {("slow", job)}
+    services.close()

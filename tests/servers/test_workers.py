@@ -1,0 +1,211 @@
+"""Several workers on PostgreSQL: real processes, one of them killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import AHEAD_SECONDS, TODAY, SearchUrl
+from tests.world import World
+from tis_sync.jobs.catalogue import JOBS
+from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.runs.run import NIGHT, Options, Run
+from tis_sync.runs.services import Services, utc_now
+from tis_sync.settings import Settings
+from tis_sync.state import tables as state
+from tis_sync.tcs import demo
+
+pytestmark = pytest.mark.servers
+
+
+@contextmanager
+def worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A worker process; ended in the end, if it still lives."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tis_sync", "work"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def until(true: Callable[[], object], seconds: float) -> float:
+    """Wait until something is true; how long it took."""
+    started = time.monotonic()
+    while not true():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+@pytest.fixture
+def services(
+    mariadb_tcs: World, postgresql: str, search_url: SearchUrl, tmp_path: Path
+) -> Iterator[Services]:
+    demo.generate(mariadb_tcs.engine, demo.Size(3000), TODAY, left_by_old_service)
+    made = Services(
+        Settings(
+            home=tmp_path / "home",
+            tcs_url=mariadb_tcs.url,
+            state_url=postgresql,
+            search_url=search_url("elasticsearch"),
+            clock_offset_seconds=AHEAD_SECONDS,
+        )
+    )
+    assert made.history.recent() == []
+    yield made
+    made.close()
+
+
+def environment(services: Services, **settings: str) -> dict[str, str]:
+    given = {
+        "home": str(services.settings.home),
+        "tcs_url": services.settings.tcs(),
+        "state_url": services.settings.state(),
+        "search_url": services.settings.search(),
+        "night_start_hours": "[0, 0]",
+        "heartbeat_seconds": "1",
+        "dead_after_seconds": "5",
+        "partition_keys": "160",
+        "clock_offset_seconds": str(services.settings.clock_offset_seconds),
+        **settings,
+    }
+    return {**os.environ, **{f"TIS_SYNC_{k.upper()}": v for k, v in given.items()}}
+
+
+def under_way(services: Services, worker_id: str) -> int:
+    """How many workflows a worker has begun and not finished, as DBOS knows it."""
+    counted = sa.text(
+        "SELECT count(*) FROM dbos.workflow_status WHERE executor_id = :w AND status = 'PENDING'"
+    )
+    with services.state.connect() as connection:
+        return int(connection.scalar(counted, {"w": worker_id}) or 0)
+
+
+def workers(services: Services) -> list[str]:
+    with services.state.connect() as connection:
+        return list(connection.scalars(sa.select(state.worker.c.id)))
+
+
+def test_a_time_fires_once_however_many_workers_there_are(services: Services) -> None:
+    # The next full minute but one: all three workers live by then, at whatever second this begins.
+    at = f"{utc_now() + timedelta(minutes=2):%H:%M}"
+    times = "{" + ", ".join(f'"{job.name}": "{at}"' for job in JOBS) + "}"
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(worker(environment(services, night_times=times)))
+        until(lambda: len(workers(services)) == 3, 60)
+        until(lambda: len(services.history.recent(100)) >= len(JOBS), 180)
+        until(lambda: not services.history.all_active(), 120)
+        time.sleep(3)
+    runs = services.history.recent(100)
+    scheduled = sorted(run.job for run in runs if run.trigger == "schedule")
+    assert scheduled == sorted(job.name for job in JOBS)
+    assert {run.state for run in runs} == {"succeeded"}
+    assert {run.trigger for run in runs} <= {"schedule", "follow-up"}
+    assert workers(services) == []
+
+
+def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
+    services: Services,
+) -> None:
+    """With the heartbeats that a user gets; both processes that hold work of the night die."""
+    default = Settings.model_fields
+    settings = environment(
+        services,
+        heartbeat_seconds=str(default["heartbeat_seconds"].default),
+        dead_after_seconds=str(default["dead_after_seconds"].default),
+    )
+    with ExitStack() as stack:
+        first = stack.enter_context(worker(settings))
+        until(lambda: len(workers(services)) == 1, 60)
+        (victim,) = workers(services)
+        stack.enter_context(worker(settings))
+        until(lambda: len(workers(services)) == 2, 60)
+        night = subprocess.Popen(
+            [sys.executable, "-m", "tis_sync", "night"], env=settings, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        until(lambda: under_way(services, victim), 60)
+        night.kill()
+        first.kill()
+        night.communicate()
+        killed = time.monotonic()
+        assert services.history.all_active()
+
+        def over() -> bool:
+            return not services.history.all_active() and len(services.history.recent(50)) >= 10
+
+        until(over, 120)
+        seconds = time.monotonic() - killed
+    runs = services.history.recent(50)
+    assert {run.job for run in runs} == {NIGHT, *(job.name for job in JOBS)}
+    assert {run.state for run in runs} == {"succeeded"}, [(r.job, r.error) for r in runs]
+    print(f"finished {seconds:.0f} s after the kill")
+    assert seconds < 60
+
+
+def test_partitions_are_shared_among_workers(services: Services) -> None:
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(worker(environment(services, partition_keys="160")))
+        until(lambda: len(workers(services)) == 2, 60)
+        ended = subprocess.run(
+            [sys.executable, "-m", "tis_sync", "run", "PersonElasticSearchSyncJob", "--json"],
+            env=environment(services), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        with services.state.connect() as connection:
+            used = connection.exec_driver_sql(
+                "SELECT count(DISTINCT executor_id) FROM dbos.workflow_status "
+                "WHERE name = 'tis_sync.fill_part'"
+            ).scalar()
+    assert used is not None
+    assert used >= 2
+
+
+def test_a_cancelled_run_goes_on_where_it_was_when_it_is_resumed(services: Services) -> None:
+    from tis_sync.jobs.catalogue import job_named
+    from tis_sync.runs import control
+    from tis_sync.runs.ask import ask
+
+    asked = ask(
+        services, job_named("PersonElasticSearchSyncJob"), trigger="manual", who="test",
+        options=Options(),
+    )  # fmt: skip
+    cancelled = control.cancel(services, asked.id) if _has_dbos(services) else None
+    with worker(environment(services)):
+        until(lambda: len(workers(services)) == 1, 60)
+        if cancelled is None:
+            until(lambda: _state(services, asked) in {"running", "succeeded"}, 60)
+            if _state(services, asked) == "running":
+                control.cancel(services, asked.id)
+                assert _state(services, asked) == "cancelled"
+                control.resume(services, asked.id)
+        until(lambda: _state(services, asked) == "succeeded", 90)
+
+
+def _state(services: Services, run: Run) -> str:
+    return services.history.get(run.id).state
+
+
+def _has_dbos(services: Services) -> bool:
+    return sa.inspect(services.state).has_schema("dbos")

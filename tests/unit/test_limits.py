@@ -1,0 +1,82 @@
+"""The guard, what is unusual, and the pressure on a server."""
+
+import threading
+
+from tis_sync.reconcile.guard import Guard
+from tis_sync.runs.unusual import unusual_duration, unusual_size
+from tis_sync.search.pressure import Pressure
+
+
+def test_the_guard_objects_when_more_than_the_share_and_the_rows_would_go() -> None:
+    guard = Guard(share=0.1, rows=5)
+
+    def objection(existing: int, removed: int, emptied: int = 0) -> str | None:
+        return guard.objection(existing=existing, removed=removed, emptied=emptied, what="T")
+
+    assert objection(100, 10) is None
+    assert objection(100, 11) is not None
+    assert objection(100, 6, 5) is not None
+    assert objection(10, 5) is None
+    assert objection(0, 0) is None
+    assert "would remove 6 and empty 5 of 100 records of T, more than 10%" in (
+        objection(100, 6, 5) or ""
+    )
+
+
+def test_a_size_is_unusual_only_beside_enough_others() -> None:
+    assert unusual_size(1, [100, 100], 0.2) is None
+    assert unusual_size(80, [100, 100, 100], 0.2) is None
+    assert unusual_size(79, [100, 100, 100], 0.2) == "79 documents, usually 100"
+    assert unusual_size(121, [100, 100, 100], 0.2) is not None
+
+
+def test_a_duration_is_unusual_beyond_a_multiple_and_a_minute() -> None:
+    assert unusual_duration(59, [1, 1, 1], 3) is None
+    assert unusual_duration(61, [1, 1, 1], 3) == "61 s so far, usually 1 s"
+    assert unusual_duration(290, [100, 100, 100], 3) is None
+    assert unusual_duration(310, [100, 100, 100], 3) is not None
+
+
+def test_pressure_falls_by_halves_and_rises_by_one_a_round() -> None:
+    now = 0.0
+    pressure = Pressure(8, target_seconds=1.0, clock=lambda: now)
+    assert pressure.limit == 8
+    pressure.refused()
+    pressure.refused()
+    assert pressure.limit == 2
+    for _ in range(3):
+        with pressure.slot():
+            now += 0.5
+    assert pressure.limit == 3
+    with pressure.slot():
+        now += 1.5
+    assert pressure.limit == 1
+    for _ in range(100):
+        with pressure.slot():
+            pass
+    assert pressure.limit == 8
+
+
+def test_no_more_than_the_limit_are_under_way() -> None:
+    pressure = Pressure(3, target_seconds=100.0)
+    under_way, most = 0, 0
+    lock, gate = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        nonlocal under_way, most
+        with pressure.slot():
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+                if most == 3:
+                    gate.set()
+            gate.wait(10)
+            with lock:
+                under_way -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == 3
