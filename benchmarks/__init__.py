@@ -1,0 +1,1 @@
+"""Benchmarks: the old way beside ours beside the limit, in one run."""
