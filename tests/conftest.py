@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -19,6 +20,9 @@ from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
 from tis_sync.settings import Settings
 from tis_sync.tcs.connect import connect
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker, Node
 
 ROOT = Path(__file__).parent.parent
 TODAY = date(2026, 3, 2)  # a Monday; no test depends on the real date
@@ -205,3 +209,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("TIS_SYNC_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     logs.configure(Settings(home=tmp_path), level="CRITICAL")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Node]":
+    """A RabbitMQ node of the tests' own."""
+    from tests.brokers import node
+
+    yield from node(tmp_path_factory.mktemp("rabbitmq"))
+
+
+@pytest.fixture
+def broker(rabbitmq: "Node") -> "Iterator[Broker]":
+    """A virtual host of its own in RabbitMQ."""
+    from tests.brokers import Broker
+
+    made = Broker(rabbitmq, f"test-{uuid4().hex[:12]}")
+    made.create()
+    yield made
+    made.drop()

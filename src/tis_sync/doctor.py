@@ -1,10 +1,11 @@
 """Is everything in place that we rely on? A checklist, each with how to mend it.
 
-Runs by `tis-sync doctor`, and in a worker at its start and every hour: what is not as it should be
-is an alarm (`drift`), closed when it is mended. Nothing is changed, but for a probe file that is
-written to the export's destination and removed.
+Runs by `tis-sync doctor`, and in a worker at its start and every hour (the broker: with every look
+of the watch): what is not as it should be is an alarm (`drift`), closed when it is mended. Nothing
+is changed, but for a probe file that is written to the export's destination and removed.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tis_sync.errors import TisSyncError
+from tis_sync.esr.broker.listen import last_heard
+from tis_sync.esr.broker.look import look
+from tis_sync.esr.broker.topology import NAMES
+from tis_sync.esr.broker.watch import SILENT_SECONDS
 from tis_sync.esr.deaneries import DEANERIES, FILE_TYPES, LONDON, london_day
 from tis_sync.esr.destination import Destination, shown
 from tis_sync.esr.eligible import READS
@@ -200,6 +205,26 @@ def _destination(s: Services) -> Iterator[Finding]:
     yield Finding("export destination", "ok", f"{shown(s.settings.export())} can be written to")
 
 
+def _broker(s: Services) -> Iterator[Finding]:
+    if s.settings.broker_url is None:
+        return
+    unknown = sorted(set(s.settings.broker_names) - set(NAMES))
+    if unknown:
+        yield Finding(
+            "setting TIS_SYNC_BROKER_NAMES", "drifted", f"unknown: {', '.join(unknown)}",
+            f"name some of {', '.join(NAMES)}",
+        )  # fmt: skip
+    for seen in asyncio.run(look(s.settings)):
+        yield Finding(f"broker: {seen.name}", seen.state, seen.said, seen.mend)
+    last = last_heard(s.state)
+    if last is not None and s.clock() - last < timedelta(seconds=SILENT_SECONDS):
+        yield Finding("broker: listener", "ok", f"heard {last:%H:%M:%S} UTC")
+    else:
+        when = "never heard" if last is None else f"last heard {last:%Y-%m-%d %H:%M:%S} UTC"
+        mend = "start `tis-sync work`, or `tis-sync esr listen`"
+        yield Finding("broker: listener", "missing", when, mend)
+
+
 def _clock(s: Services) -> Iterator[Finding]:
     now = s.clock()
     yield Finding("time zone", "ok", f"London: {now.astimezone(LONDON):%Y-%m-%d %H:%M %Z}")
@@ -265,22 +290,27 @@ CHECKS: dict[str, Callable[[Services], Iterator[Finding]]] = {
     "state schema": _state,
     "search": _search,
     "export destination": _destination,
+    "broker": _broker,
     "clock": _clock,
     "schedules": _schedules,
     "last successes": _successes,
 }
 
-OWN_ALARMS = {"last successes"}  # what is overdue has alarms of its own
-_examined: dict[str, datetime] = {}  # when, by worker
+# What is overdue, or not heard, has alarms of its own.
+OWN_ALARMS = {"last successes", "broker", "broker: listener"}
+OFTEN = {"broker"}  # looked at every time: messages die of what has drifted there
+_hourly: dict[str, tuple[datetime, list[Finding]]] = {}  # when, and what, by worker
 
 
 def watch(s: Services) -> None:
     """At a worker's start and every hour: an alarm for what is not as it should be."""
     now = s.clock()
-    if s.worker_id in _examined and now - _examined[s.worker_id] < EVERY:
-        return
-    _examined[s.worker_id] = now
-    bad = {f.name: f for f in examine(s, set(CHECKS) - OWN_ALARMS) if f.state != "ok"}
+    examined = _hourly.get(s.worker_id)
+    if examined is None or now - examined[0] >= EVERY:
+        examined = now, examine(s, set(CHECKS) - OFTEN - OWN_ALARMS)
+        _hourly[s.worker_id] = examined
+    found = examined[1] + examine(s, OFTEN)
+    bad = {f.name: f for f in found if f.state != "ok" and f.name not in OWN_ALARMS}
     for name, finding in bad.items():
         s.alarms.raise_(KIND, name, f"{finding.said} ({finding.state}). {finding.mend}.", now)
     s.alarms.close_others(KIND, bad, now)

@@ -163,6 +163,20 @@ class Settings(BaseSettings):
         "attempt it is dead.",
     )
 
+    broker_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ: amqp(s)://USER:PASSWORD@HOST:PORT/VHOST. Default: none; nothing "
+        "is listened to, no events are sent.",
+    )
+    broker_api_url: SecretStr | None = Field(
+        None,
+        description="Its management API, for `tis-sync doctor`: http(s)://USER:PASSWORD@HOST:PORT.",
+    )
+    broker_names: dict[str, str] = Field(
+        default_factory=dict,
+        description='Other names of queues and exchanges: {"esr.exchange": "tis.exchange"}.',
+    )
+
     alert_urls: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Where alarms go, as Apprise URLs, parted by blanks. The log always gets them.",

@@ -53,7 +53,7 @@ def test_generate_look_export_and_explain(program: Program, data: Ended) -> None
     assert program("esr", "explain", str(first), "--json").json["placement"] == first
     assert "TCS has none of this number" in program("esr", "explain", "999999999").out
     assert "Nobody is at risk" in program("esr", "at-risk").out
-    assert program("esr", "dead", "list", "--json").json == []
+    assert program("esr", "dead", "list", "--json").json == {"commands": [], "letters": []}
 
 
 def test_the_demo_ends_with_thirteen_files_of_each_kind_and_a_story(program: Program) -> None:

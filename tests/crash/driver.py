@@ -15,7 +15,8 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from tis_sync import cli
-from tis_sync.esr import files, generations, workflows
+from tis_sync.esr import elsewhere, files, generations, workflows
+from tis_sync.esr.broker import letters, outbox
 from tis_sync.esr.commands import Commands
 from tis_sync.esr.destination import Destination
 from tis_sync.reconcile import table
@@ -47,6 +48,9 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "tell": [(workflows, "tell")],
     "settle": [(files, "settle")],
     "end-export": [(Commands, "end")],
+    "take-record": [(elsewhere, "take")],
+    "take-letter": [(letters, "take")],
+    "events-sent": [(outbox, "sent")],
 }
 
 

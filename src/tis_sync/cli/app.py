@@ -1,6 +1,10 @@
 """What all commands share: the application, and options that several of them take."""
 
 import getpass
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -38,6 +42,19 @@ def _main(
     ] = False,
 ) -> None:
     """Keeps everything derived from TCS right."""
+
+
+@contextmanager
+def until_told_to_stop() -> Iterator[threading.Event]:
+    """An event that is set by SIGTERM, and by SIGINT (Control-C)."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def who() -> str:

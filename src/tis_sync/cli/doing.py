@@ -1,15 +1,13 @@
 """Commands that do something: the demo, runs, the worker, and steering."""
 
-import signal
 import sys
-import threading
 import time
 from typing import Annotated
 
 import typer
 
 from tis_sync import __version__, console, logs
-from tis_sync.cli.app import EXIT_OF_STATE, Json, app, who
+from tis_sync.cli.app import EXIT_OF_STATE, Json, app, until_told_to_stop, who
 from tis_sync.cli.esr import demo_export
 from tis_sync.cli.looking import search_and_show
 from tis_sync.console import as_json, out, table
@@ -195,10 +193,7 @@ def work() -> None:
     settings = load_settings()
     times(settings)
     logs.configure(settings, level="DEBUG" if "--debug" in sys.argv else "INFO")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with session(settings, scheduler=True) as services:
+    with until_told_to_stop() as stop, session(settings, scheduler=True) as services:
         logs.get().info("worker started", worker=services.worker_id, version=__version__)
         stop.wait()
         logs.get().info("worker stops", worker=services.worker_id)

@@ -1,5 +1,7 @@
 """Commands of the export to ESR."""
 
+import asyncio
+import sys
 import time
 from datetime import date
 from typing import Annotated
@@ -7,12 +9,16 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from tis_sync.cli.app import Json, app, who
+from tis_sync import logs
+from tis_sync.cli.app import Json, app, until_told_to_stop, who
 from tis_sync.console import as_json, error, out, table
 from tis_sync.errors import UsageError
 from tis_sync.esr import files as file_store
 from tis_sync.esr import records as record_store
 from tis_sync.esr import watch as _watch  # noqa: F401  registers the alarms of the export
+from tis_sync.esr.broker import watch as _broker_watch  # noqa: F401  those of the broker
+from tis_sync.esr.broker.connect import connected
+from tis_sync.esr.broker.listen import listening
 from tis_sync.esr.commands import Command, Commands
 from tis_sync.esr.deaneries import (
     APP,
@@ -38,9 +44,7 @@ from tis_sync.settings import Settings, load_settings
 FOLLOW_SECONDS = 0.1
 COLUMNS_SHOWN = 9  # of a file's records; as many as a terminal holds
 esr_app = typer.Typer(help="The export of starters and notifications to ESR.", no_args_is_help=True)
-dead_app = typer.Typer(help="Export commands that failed for good.", no_args_is_help=True)
 app.add_typer(esr_app, name="esr")
-esr_app.add_typer(dead_app, name="dead")
 
 
 @esr_app.command()
@@ -177,7 +181,7 @@ def export(
             for code in dict.fromkeys(chosen)
         ]  # fmt: skip
         start(asked)
-        _follow(s, [command.id for command in asked], json=json)
+        follow(s, [command.id for command in asked], json=json)
 
 
 def demo_export(settings: Settings) -> None:
@@ -234,7 +238,7 @@ def _dry_run(s: Services, chosen: list[str], file_type: str, day: date, *, new: 
     out.print("Nothing was written.")
 
 
-def _follow(s: Services, ids: list[str], *, json: bool) -> None:
+def follow(s: Services, ids: list[str], *, json: bool) -> None:
     """Wait until commands have ended; show their files; exit code 1 if one is dead."""
     commands = Commands(s.state)
     told: set[tuple[str, str]] = set()
@@ -328,36 +332,20 @@ def file_command(
         error(f"{name}, line {bad.number}: {bad.reason}: {bad.text}")
 
 
-@dead_app.command("list")
-def dead_list(*, json: Json = False) -> None:
-    """List the commands that failed for good, with the reason."""
-    found = Commands(Services(load_settings()).state).in_state("dead")
-    if json:
-        as_json(found)
-        return
-    table(
-        None,
-        ("command", "type", "deanery", "day", "attempts", "since (UTC)", "reason"),
-        [
-            (c.id[:8], c.file_type, c.deanery, str(c.day), c.attempts, c.finished_at, c.error)
-            for c in found
-        ],
-    )
+@esr_app.command()
+def listen() -> None:
+    """Take records and commands from the broker, and send events, until told to stop.
+
+    `tis-sync work` does so too; this is for a machine that only listens.
+    """
+    settings = load_settings()
+    asyncio.run(_answers(settings))
+    logs.configure(settings, level="DEBUG" if "--debug" in sys.argv else "INFO")
+    with until_told_to_stop() as stop, session(settings) as s, listening(s):
+        stop.wait()
 
 
-@dead_app.command("retry")
-def dead_retry(
-    ids: Annotated[list[str] | None, typer.Argument(help="Commands' ids; or --all.")] = None,
-    *,
-    all_: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
-    json: Json = False,
-) -> None:
-    """Try dead commands again."""
-    if bool(ids) == all_:
-        raise UsageError("Name commands by their ids (`tis-sync esr dead list`), or say --all.")
-    with session(load_settings()) as s:
-        commands = Commands(s.state)
-        named = ids or [command.id for command in commands.in_state("dead")]
-        revived = [commands.revive(name) for name in named]
-        start(revived)
-        _follow(s, [command.id for command in revived], json=json)
+async def _answers(settings: Settings) -> None:
+    """See whether the broker is there, while somebody looks."""
+    async with connected(settings):
+        pass

@@ -7,6 +7,7 @@ bytes are rendered from what was recorded: a repeat gives the same.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -230,8 +231,21 @@ def written(state: sa.Engine, file: File, data: bytes, now: datetime) -> None:
         )
 
 
-def settle(state: sa.Engine, file: File, now: datetime) -> None:
-    """TCS has been told (or need not be): the records are EXPORTED. May be called again."""
+def settle(
+    state: sa.Engine,
+    file: File,
+    now: datetime,
+    then: Callable[[sa.Connection], None] | None = None,
+) -> None:
+    """TCS has been told (or need not be): the records are EXPORTED. May be called again.
+
+    Args:
+        state: our state.
+        file: the file.
+        now: the present moment.
+        then: what else belongs to the transaction (events for others).
+
+    """
     with state.execution_options(writes=True).begin() as connection:
         first = connection.execute(
             sa.update(t.file)
@@ -255,6 +269,8 @@ def settle(state: sa.Engine, file: File, now: datetime) -> None:
             .where(mine)
             .values(state=EXPORTED, reason=None, cause=file.command_id, changed_at=now)
         )
+        if then is not None:
+            then(connection)
 
 
 def exported_records(state: sa.Engine, file: File) -> pl.DataFrame:

@@ -9,11 +9,11 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tis_sync.esr.deaneries import DEANERIES
-from tis_sync.esr.eligible import PLACEMENT_COLUMNS, READS, SOURCES, applicants, obstacle
+from tis_sync.esr import elsewhere
+from tis_sync.esr.eligible import PLACEMENT_COLUMNS, READS, applicants, obstacle
+from tis_sync.esr.judge import judged
 from tis_sync.esr.layout import Layout
 from tis_sync.esr.plan import EXPORTED, INVALID, SCHEMA, TO_EXPORT, RecordPlan, plan
-from tis_sync.esr.valid import reasons
 from tis_sync.reconcile.plan import OLD
 from tis_sync.state import esr as t
 from tis_sync.tcs import tables as tcs
@@ -36,35 +36,8 @@ class Generated:
 
 
 def desired(frames: Frames, day: date, prefixes: Mapping[str, str], layout: Layout) -> pl.DataFrame:
-    """The records that should be, as `SCHEMA`.
-
-    Each is TO_EXPORT; or INVALID_DATA, with its reasons; or EXPORTED, where TCS says so already.
-    """
-    why = reasons(layout.body, DEANERIES, day)
-    return (
-        applicants(frames, day, prefixes)
-        .with_columns(reason=why)
-        .select(
-            "id",
-            placement_id=pl.col("placementId"),
-            position_id=pl.col("positionId").cast(pl.Int64),
-            position_number=pl.col("positionNumber").cast(pl.Int64),
-            post_id=pl.col("postId"),
-            post_number=pl.col("nationalPostNumber"),
-            deanery=pl.col("deanery"),
-            start=pl.col("start"),
-            content=pl.struct(SOURCES).struct.json_encode(),
-            state=pl.when(pl.col("sentIn").is_not_null())
-            .then(pl.lit(EXPORTED))
-            .when(pl.col("reason").is_null())
-            .then(pl.lit(TO_EXPORT))
-            .otherwise(pl.lit(INVALID)),
-            reason=pl.when(pl.col("sentIn").is_not_null())
-            .then(pl.format("TCS knows it as exported in {}", "sentIn"))
-            .otherwise("reason"),
-        )
-        .collect()
-    )
+    """The records that should be, by TCS, as `SCHEMA`."""
+    return judged(applicants(frames, day, prefixes), day, layout)
 
 
 def generate(
@@ -94,6 +67,12 @@ def generate(
     loaded = Source(source, day).load(READS, KeyRange())
     wanted = desired(loaded.frames, day, prefixes, layout)
     there = existing(state, wanted["id"])
+    others = there.filter(pl.col("source") == elsewhere.SOURCE)
+    open_ = others.filter(pl.col("state").is_in([TO_EXPORT, INVALID]), pl.col("file").is_null())
+    wanted = pl.concat(
+        [wanted.join(others, on="id", how="anti"), elsewhere.again(open_, day, layout)]
+    )
+    there = there.drop("source")
     lost = there.filter(pl.col("state") != EXPORTED, pl.col("file").is_null()).join(
         wanted.select("id"), on="id", how="anti"
     )
@@ -111,7 +90,7 @@ def generate(
 
 def existing(state: sa.Engine, wanted: pl.Series) -> pl.DataFrame:
     """The records that are open, and those, sent or not, of the ids that are wanted."""
-    columns = [t.record.c[name] for name in (*SCHEMA, "file")]
+    columns = [t.record.c[name] for name in (*SCHEMA, "file", "source")]
     open_ = sa.select(*columns).where(
         t.record.c.state.in_([TO_EXPORT, INVALID]), t.record.c.file.is_(None)
     )
@@ -125,7 +104,7 @@ def existing(state: sa.Engine, wanted: pl.Series) -> pl.DataFrame:
 
 
 def _frame(connection: sa.Connection, statement: sa.Select[tuple[object, ...]]) -> pl.DataFrame:
-    schema = {**SCHEMA, "file": pl.String()}
+    schema = {**SCHEMA, "file": pl.String(), "source": pl.String()}
     streaming = connection.execution_options(yield_per=ROWS_A_STATEMENT)
     parts = [
         pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")

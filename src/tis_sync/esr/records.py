@@ -25,6 +25,7 @@ class Record:
         state: TO_EXPORT, EXPORTED, INVALID_DATA or DELETED_BEFORE_EXPORT.
         reason: why it is INVALID_DATA or DELETED_BEFORE_EXPORT.
         held: why the last file left it for the next one.
+        source: "tcs", or "message": somebody else derived it and sent it by the broker.
         file: the file that it is in, or is being written to.
 
     """
@@ -41,6 +42,7 @@ class Record:
     state: str
     reason: str | None
     held: str | None
+    source: str
     file: str | None
     cause: str
     created_at: datetime

@@ -9,12 +9,14 @@ repeated after a crash and then does no harm.
 """
 
 from datetime import date, datetime, timedelta
+from functools import partial
 
 import polars as pl
 from dbos import DBOS, ScheduleInput, SetEnqueueOptions, SetWorkflowID
 
 from tis_sync.errors import LockedError, StorageFullError, TisSyncError, UnreachableError
 from tis_sync.esr import files, notifications
+from tis_sync.esr.broker import outbox
 from tis_sync.esr.commands import Command, Commands
 from tis_sync.esr.deaneries import APP, DEANERIES, DNF, EXPORT_AT, due, london_day
 from tis_sync.esr.destination import Destination
@@ -146,7 +148,9 @@ def report(name: str) -> None:
     if file.file_type == APP:
         assert file.written_at is not None
         tell(s.tcs(), file, files.exported_records(s.state, file), file.written_at)
-    files.settle(s.state, file, s.clock())
+    now = s.clock()
+    told = None if s.settings.broker_url is None else partial(outbox.write, file=file, now=now)
+    files.settle(s.state, file, now, told)
 
 
 def _file(s: Services, name: str) -> files.File:

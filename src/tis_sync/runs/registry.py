@@ -4,6 +4,7 @@ A package registers when it is imported (`tis_sync.esr.workflows`), so that `run
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Registry:
         schedules: make further schedules of the settings.
         heartbeats: called with every heartbeat of a process that carries out work.
         watches: called with every look of a scheduler for what did not happen.
+        companions: blocks that last as long as a scheduler's session.
 
     """
 
@@ -29,6 +31,9 @@ class Registry:
     schedules: list[Callable[[Settings], list[ScheduleInput]]] = field(default_factory=list)
     heartbeats: list[Callable[[Services], None]] = field(default_factory=list)
     watches: list[Callable[[Services], None]] = field(default_factory=list)
+    companions: list[Callable[[Services], AbstractContextManager[None]]] = field(
+        default_factory=list
+    )
 
 
 REGISTRY = Registry()

@@ -76,6 +76,8 @@ def session(
         if scheduler:
             schedule.register(settings)
             schedule.night_at_start(services)
+            for companion in REGISTRY.companions:
+                stack.enter_context(companion(services))
         yield services
 
 

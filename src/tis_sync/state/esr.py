@@ -1,4 +1,4 @@
-"""Our own tables for the export to ESR: records, files and their lines, counters, commands."""
+"""Our own tables for the export to ESR: records, files, counters, commands, messages."""
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Date, Integer, String, Table, Text, UniqueConstraint
@@ -20,6 +20,7 @@ record = Table(
     Column("state", String(30), nullable=False),
     Column("reason", Text),  # of INVALID_DATA and DELETED_BEFORE_EXPORT
     Column("held", Text),  # why the last file left it for the next one
+    Column("source", String(20), nullable=False, server_default="tcs"),  # or "message"
     Column("file", String(60), index=True),  # the file that it was claimed for
     Column("cause", String(80), nullable=False, index=True),  # what changed its state last
     Column("created_at", UtcDateTime, nullable=False),
@@ -112,4 +113,50 @@ command = Table(
     Column("finished_at", UtcDateTime),
     Column("error", Text),
     Column("file", String(60)),
+)
+
+# Messages that were taken: a message of an id that is here changes nothing any more.
+message = Table(
+    "esr_message",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("queue", String(100), nullable=False),
+    Column("taken_at", UtcDateTime, nullable=False),
+)
+
+# Events for others, written with what they tell of; sent when the broker has confirmed them.
+outbox = Table(
+    "esr_outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("event", String(40), nullable=False),
+    Column("subject", String(80), nullable=False),  # id of the record, or name of the file
+    Column("correlation", String(36), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("claimed_at", UtcDateTime),  # since when a process has been sending it
+    Column("sent_at", UtcDateTime, index=True),
+    UniqueConstraint("event", "subject"),
+)
+
+# Dead letters, taken from the broker; open until they are sent again.
+letter = Table(
+    "esr_letter",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("queue", String(100), nullable=False),  # where it died, and where it goes again
+    Column("message_id", String(200)),
+    Column("reason", Text, nullable=False),
+    Column("died_at", UtcDateTime, nullable=False),
+    Column("taken_at", UtcDateTime, nullable=False),
+    Column("retried_at", UtcDateTime, index=True),
+    Column("properties", Text, nullable=False),  # JSON
+    Column("body", sa.LargeBinary, nullable=False),
+)
+
+# When other parties gave their last sign of life.
+heard = Table(
+    "esr_heard",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
 )

@@ -1,0 +1,1 @@
+"""RabbitMQ: records and commands in, events out; nothing acknowledged before it is stored."""
