@@ -1,12 +1,14 @@
 """The exporter killed at any moment (SIGKILL), then started again: the books are right.
 
-The number of random moments is `TIS_SYNC_TEST_ESR_KILLS` (default 5; the issue asks for 100).
+The number of random moments is `TIS_SYNC_TEST_ESR_KILLS` (default 5; the issue asks for 100), the
+size of TCS `TIS_SYNC_TEST_ESR_PEOPLE` (default 1,500, some 500 records; 15,000 for some 5,000).
 """
 
 import os
 import random
 import shutil
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,7 @@ from tis_sync.tcs import tables as tcs
 from tis_sync.tcs.connect import connect
 
 KILLS = int(os.environ.get("TIS_SYNC_TEST_ESR_KILLS", "5"))
-PEOPLE = 1500  # some 500 records
-EXPORT_SECONDS = 7.0  # from the start of the process to the end of the export, about
+PEOPLE = int(os.environ.get("TIS_SYNC_TEST_ESR_PEOPLE", "1500"))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,11 @@ def undisturbed(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """What an undisturbed export makes of it."""
     home = tmp_path_factory.mktemp("undisturbed") / "home"
     shutil.copytree(fresh, home)
+    started = time.monotonic()
     ended = tis_sync(home, "esr", "export", "--all")
+    seconds = time.monotonic() - started
     assert ended.returncode == 0, ended.stderr
-    return books(home)
+    return books(home) | {"seconds": seconds}
 
 
 def books(home: Path) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def test_killed_at_each_step_the_export_ends_as_if_undisturbed(
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     ended = tis_sync(home, "esr", "export", "--all")
     assert ended.returncode == 0, ended.stderr
-    assert books(home) == undisturbed
+    assert books(home).items() <= undisturbed.items()
 
 
 def test_killed_at_random_moments_the_export_ends_as_if_undisturbed(
@@ -130,10 +133,12 @@ def test_killed_at_random_moments_the_export_ends_as_if_undisturbed(
     for number in range(KILLS):
         home = tmp_path / f"home{number}"
         shutil.copytree(fresh, home)
-        moment = chance.uniform(1.5, EXPORT_SECONDS)
+        moment = chance.uniform(1.5, undisturbed["seconds"])
         ended = tis_sync(home, "esr", "export", "--all", kill=(f"time:{moment}", 1))
         died += ended.returncode == -signal.SIGKILL
         ended = tis_sync(home, "esr", "export", "--all")
         assert ended.returncode == 0, (moment, ended.stderr)
-        assert books(home) == undisturbed, moment
+        assert books(home).items() <= undisturbed.items(), moment
+        shutil.rmtree(home)
+    print(f"{died} of {KILLS} killed; {sum(undisturbed['states'].values())} records")
     assert died > 0
