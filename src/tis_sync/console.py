@@ -98,7 +98,9 @@ def follow(history: History, run_id: str) -> Run:
             if run.job == NIGHT or what is None or (run.id, what) in said:
                 continue
             said.add((run.id, what))
-            counts = f" of {run.partitions} partitions" if run.partitions and run.is_active else ""
+            counts = (
+                f" of {run.partitions} partition(s)" if run.partitions and run.is_active else ""
+            )
             print(f"{run.job}: {what}{counts}", flush=True)
 
     return _follow(history, run_id, say)

@@ -1,8 +1,20 @@
 """What the documents say is what the program does."""
 
+import json
 import re
 from pathlib import Path
 
+from faststream.specification.asyncapi import get_asyncapi_html
+
+from tis_sync.esr.broker.application import contract
+from tis_sync.esr.broker.messages import (
+    AppFileCommand,
+    AppRecord,
+    FileGenerated,
+    NotificationFileCommand,
+    RecordExported,
+)
+from tis_sync.esr.broker.topology import NAMES
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.settings import Settings
 
@@ -32,6 +44,35 @@ def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
     if not path.exists() or path.read_text() != settings_table():
         path.write_text(settings_table())
         raise AssertionError("docs/settings.md was out of date; it has been written anew")
+
+
+def test_the_message_contract_is_documented_as_it_is() -> None:
+    made = contract(Settings())
+    text = json.dumps(made.to_jsonable(), indent=2, ensure_ascii=False) + "\n"
+    pages = {"asyncapi.json": text, "asyncapi.html": get_asyncapi_html(made)}
+    stale = [
+        name
+        for name, page in pages.items()
+        if not (ROOT / "docs" / name).exists() or (ROOT / "docs" / name).read_text() != page
+    ]
+    for name in stale:
+        (ROOT / "docs" / name).write_text(pages[name])
+    assert stale == [], "out of date; written anew"
+
+
+def test_every_queue_and_field_of_a_message_is_told_in_words() -> None:
+    page = (ROOT / "docs/messages.md").read_text()
+    for name in NAMES:
+        assert f"`{name}`" in page, name
+    for model in (
+        AppRecord,
+        AppFileCommand,
+        NotificationFileCommand,
+        RecordExported,
+        FileGenerated,
+    ):
+        for field in model.model_fields.values():
+            assert f"`{field.alias}`" in page, field.alias
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:

@@ -17,6 +17,7 @@ from tis_sync.esr import files as file_store
 from tis_sync.esr import records as record_store
 from tis_sync.esr import watch as _watch  # noqa: F401  registers the alarms of the export
 from tis_sync.esr.broker import watch as _broker_watch  # noqa: F401  those of the broker
+from tis_sync.esr.broker.application import contract
 from tis_sync.esr.broker.connect import connected
 from tis_sync.esr.broker.listen import listening
 from tis_sync.esr.commands import Command, Commands
@@ -349,3 +350,9 @@ async def _answers(settings: Settings) -> None:
     """See whether the broker is there, while somebody looks."""
     async with connected(settings):
         pass
+
+
+@esr_app.command("contract")
+def contract_command() -> None:
+    """Print the message contract: an AsyncAPI document, as JSON."""
+    out.print(contract(load_settings()).to_json(), markup=False)

@@ -9,6 +9,10 @@ from tis_sync import console
 from tis_sync.cli.app import Json, app, schema_app
 from tis_sync.console import as_json, out, table
 from tis_sync.errors import UsageError
+from tis_sync.esr.broker import letters
+from tis_sync.esr.commands import Commands
+from tis_sync.esr.plan import STATES
+from tis_sync.esr.records import counts
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import BY_NAME, JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
@@ -66,12 +70,14 @@ def status(*, json: Json = False) -> None:
     alarms = services.alarms.open()
     last = {job.name: services.history.last(job.name) for job in JOBS}
     workers = living(services.state, services.clock(), services.settings.dead_after_seconds)
+    export = _export(services)
     if json:
         as_json(
             {
                 "workers": workers,
                 "paused": sorted(paused),
                 "jobs": {name: run and console.plain(run) for name, run in last.items()},
+                "esr": export,
                 "alarms": [console.plain(alarm) for alarm in alarms],
             }
         )
@@ -89,6 +95,8 @@ def status(*, json: Json = False) -> None:
         ]
         table(None, ("job", "", "last run", "at (UTC)", "written", "seconds"), rows)
         out.print(f"Workers with schedules: {', '.join(workers) or 'none'}")
+        if export:
+            out.print("ESR: " + ", ".join(f"{n:,} {name}" for name, n in export.items()))
         for alarm in alarms:
             out.print(
                 f"[red]{alarm.subject} {alarm.kind}[/] since {alarm.raised_at:%Y-%m-%d %H:%M}"
@@ -97,6 +105,19 @@ def status(*, json: Json = False) -> None:
         if not alarms:
             out.print("No alarms.")
     raise typer.Exit(int(bool(alarms)))
+
+
+def _export(s: Services) -> dict[str, int]:
+    """How many records are in which state, and what is dead; nothing where nothing is exported."""
+    counted = counts(s.state)
+    if not s.settings.esr or not counted:
+        return {}
+    totals = {name: sum(n for (_, state), n in counted.items() if state == name) for name in STATES}
+    dead = {
+        "dead commands": len(Commands(s.state).in_state("dead")),
+        "dead letters": len(letters.waiting(s.state)),
+    }
+    return totals | dead
 
 
 @app.command()

@@ -6,6 +6,7 @@ one that acknowledges must not be among them.
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from faststream.rabbit import (
 from faststream.rabbit.message import RabbitMessage as Taken
 from faststream.rabbit.publisher import RabbitPublisher
 from faststream.specification.asyncapi import AsyncAPI
+from faststream.specification.base import Specification
 
 from tis_sync import __version__
 from tis_sync.esr.broker.connect import FAILURES
@@ -43,7 +45,10 @@ from tis_sync.esr.broker.topology import (
     RECORD_EXPORTED,
     RECORDS,
     Topology,
+    topology,
 )
+from tis_sync.runs.services import Services
+from tis_sync.settings import Settings
 
 Bury = Callable[[Taken, str, Exception], Awaitable[None]]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -198,13 +203,17 @@ async def _undecoded(message: Taken) -> bytes:
     return message.body
 
 
-def specification(made: Application) -> AsyncAPI:
-    """The AsyncAPI document of the application."""
-    return AsyncAPI(
+def contract(settings: Settings) -> Specification:
+    """The message contract as an AsyncAPI document, under the names of the settings."""
+    nobody = Ears((), time.monotonic)
+    intake = Intake(Services(settings))
+    made = application("amqp://broker", topology(settings), intake, nobody, lambda: None)
+    described = AsyncAPI(
         made.taker,
         made.sender,
         title="tis-sync",
         version=__version__,
-        description="What tis-sync takes from RabbitMQ, and what it tells. The contract in words: "
+        description="What tis-sync takes from RabbitMQ, and what it tells. In words: "
         "docs/messages.md.",
     )
+    return described.to_specification()
