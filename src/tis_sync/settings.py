@@ -185,7 +185,9 @@ class Settings(BaseSettings):
     log_file: Path | None = Field(None, description="Also log to this file, rotating.")
     log_file_bytes: int = Field(10_000_000, ge=10_000, description="Rotate after this many bytes.")
     log_format: Literal["console", "json"] = Field("console", description="Form of log lines.")
-    history_days: int = Field(400, ge=1, description="How long runs are kept: days.")
+    history_days: int = Field(
+        400, ge=1, description="How long runs, generations and messages are kept: days."
+    )
 
     clock_offset_seconds: float = Field(
         0.0,

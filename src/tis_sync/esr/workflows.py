@@ -20,6 +20,7 @@ from tis_sync.esr.broker import outbox
 from tis_sync.esr.commands import Command, Commands
 from tis_sync.esr.deaneries import APP, DEANERIES, DNF, EXPORT_AT, due, london_day
 from tis_sync.esr.destination import Destination
+from tis_sync.esr.forget import forget
 from tis_sync.esr.generations import bring_up_to_date
 from tis_sync.esr.missed import load_missed_days
 from tis_sync.esr.sources import layout_of
@@ -235,8 +236,9 @@ def export_day(_at: datetime, file_type: str) -> None:
 
 @step
 def ask_commands(file_type: str) -> list[str]:
-    """Ask for today's commands."""
+    """Ask for today's commands; once a day is often enough, too, to forget what is old."""
     s = services()
+    forget(s.state, s.clock(), s.settings.history_days)
     asked = ask_for_day(s, file_type, london_day(s.clock()), "schedule", "schedule")
     return [command.id for command in asked if command.state == "queued"]
 

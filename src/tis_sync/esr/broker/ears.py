@@ -14,7 +14,7 @@ DEAF_SECONDS = 15.0  # without anything from a queue, although pings went into i
 
 
 class Ears:
-    """When each queue was heard last, in this process.
+    """What was heard of each queue, in this process.
 
     Args:
         queues: their names.
@@ -23,22 +23,29 @@ class Ears:
     """
 
     def __init__(self, queues: Collection[str], monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._heard = dict.fromkeys(queues, monotonic())
+        self._queues, self._monotonic = tuple(queues), monotonic
+        self._pinged: dict[str, float] = {}  # the first ping since it was heard
         self._busy: Counter[str] = Counter()
 
     @contextmanager
     def hears(self, queue: str) -> Iterator[None]:
         """Something came from a queue; it is being worked on while the block lasts."""
-        self._heard[queue] = self._monotonic()
         self._busy[queue] += 1
         try:
             yield
         finally:
             self._busy[queue] -= 1
-            self._heard[queue] = self._monotonic()
+            self._pinged.pop(queue, None)
 
-    def silent(self, seconds: float = 0.0) -> list[str]:
-        """Queues from which nothing came for so long, and nothing is being worked on."""
-        since = self._monotonic() - seconds
-        return [name for name, at in self._heard.items() if at <= since and not self._busy[name]]
+    def pinged(self, queue: str) -> None:
+        """The broker has taken a ping for a queue."""
+        self._pinged.setdefault(queue, self._monotonic())
+
+    def quiet(self) -> list[str]:
+        """Queues of which nothing is being worked on: whether they are heard is not known."""
+        return [name for name in self._queues if not self._busy[name]]
+
+    def deaf(self) -> list[str]:
+        """Quiet queues into which a ping went that should long have arrived."""
+        since = self._monotonic() - DEAF_SECONDS
+        return [name for name in self.quiet() if self._pinged.get(name, since) < since]

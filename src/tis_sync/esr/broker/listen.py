@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError
 from tis_sync.errors import TisSyncError, UnreachableError
 from tis_sync.esr.broker import outbox
 from tis_sync.esr.broker.application import Application, application
-from tis_sync.esr.broker.connect import FAILURES, connected, explained, url_of
-from tis_sync.esr.broker.ears import DEAF_SECONDS, PING, PING_SECONDS, Ears
+from tis_sync.esr.broker.connect import connected, explained, url_of
+from tis_sync.esr.broker.ears import PING, PING_SECONDS, Ears
 from tis_sync.esr.broker.intake import Intake, stored
 from tis_sync.esr.broker.look import counts
 from tis_sync.esr.broker.topology import Topology, topology
@@ -81,7 +81,8 @@ async def serve(s: Services, stop: asyncio.Event) -> None:
                         await _say(s)
                     wait = FIRST_WAIT_SECONDS
                     await _passes(stop, BEAT_SECONDS)
-        except (*FAILURES, TisSyncError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  whatever it is, go on
+            # When a connection ends, the client library cancels what waits for it.
             get().warning("not listening", reason=str(explained(error, url)), seconds=wait)
             await _passes(stop, wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
@@ -146,19 +147,22 @@ async def _beat(s: Services, running: _Running) -> bool:
             if there is None or not there.consumers:
                 lack = "has gone" if there is None else "has no consumer"
                 raise UnreachableError(f"queue {queue.name} {lack}")
-    if deaf := running.ears.silent(DEAF_SECONDS):
+    if deaf := running.ears.deaf():
         raise UnreachableError(f"nothing arrives from {', '.join(deaf)}, although it is sent there")
-    pings = [
-        running.app.sender.publish(
-            b"", name, message_type=PING, expiration=PING_SECONDS, timeout=BEAT_SECONDS
-        )
-        for name in running.ears.silent()
-    ]
-    refused = [
-        result
-        for result in await asyncio.gather(*pings, return_exceptions=True)
-        if isinstance(result, BaseException)
-    ]
+    quiet = running.ears.quiet()
+    answers = await asyncio.gather(
+        *(
+            running.app.sender.publish(
+                b"", name, message_type=PING, expiration=PING_SECONDS, timeout=BEAT_SECONDS
+            )
+            for name in quiet
+        ),
+        return_exceptions=True,
+    )
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    for name, answer in zip(quiet, answers, strict=True):
+        if not isinstance(answer, BaseException):
+            running.ears.pinged(name)
     for error in refused[:1]:
         get().warning("the broker takes no messages", reason=str(error) or type(error).__name__)
     return not refused
