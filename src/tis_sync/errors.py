@@ -60,4 +60,4 @@ class HeldError(TisSyncError):
 
 
 class LockedError(TisSyncError):
-    """The Java service holds the job's lock in TCS. Passes."""
+    """Somebody else holds what we need: the Java service a job, a transaction some rows. Passes."""

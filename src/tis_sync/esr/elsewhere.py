@@ -14,7 +14,9 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tis_sync.esr import counter
 from tis_sync.esr.broker.messages import AppRecord, ProfessionalBody
+from tis_sync.esr.deaneries import APP
 from tis_sync.esr.eligible import SOURCES, earliest_start, latest_start
 from tis_sync.esr.judge import judged
 from tis_sync.esr.layout import Layout
@@ -82,6 +84,7 @@ def take(
     values = wanted.with_columns(**_by_time(wanted, day)).select(SCHEMA.keys()).to_dicts()
     became = [""] * len(told)
     with state.execution_options(writes=True).begin() as connection:
+        counter.lock(connection, APP)
         before = _taken(connection, [one.message_id for one in told])
         there = _there(connection, frame["id"].to_list())
         messages, records, changes = [], {}, []
@@ -118,7 +121,7 @@ def _taken(connection: sa.Connection, ids: list[str]) -> set[str]:
 def _there(connection: sa.Connection, ids: list[str]) -> dict[str, tuple[str, str | None]]:
     """State and reason of the records that are there; `FINAL` of those that never change again."""
     columns = (t.record.c.id, t.record.c.state, t.record.c.reason, t.record.c.file)
-    statement = sa.select(*columns).where(t.record.c.id.in_(ids)).with_for_update()
+    statement = sa.select(*columns).where(t.record.c.id.in_(ids))
     return {
         row.id: FINAL if row.state == EXPORTED or row.file else (row.state, row.reason)
         for row in connection.execute(statement)

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from tis_sync.esr import counter
 from tis_sync.esr.deaneries import APP, LONDON
 from tis_sync.esr.layout import Layout
 from tis_sync.esr.lines import CREATED_DATE, CREATED_TIME, render
@@ -80,7 +81,7 @@ def claim(
 
     """
     with state.execution_options(writes=True).begin() as connection:
-        taken = max(first_number, _lock_counter(connection, file_type))
+        taken = max(first_number, counter.lock(connection, file_type))
         found = _file(connection, t.file.c.command_id == command_id)
         if found is not None:
             return found
@@ -117,12 +118,6 @@ def claim(
         made = _file(connection, t.file.c.name == values["name"])
         assert made is not None
         return made
-
-
-def _lock_counter(connection: sa.Connection, file_type: str) -> int:
-    """The last number taken; nobody else takes one before this transaction ends."""
-    locking = sa.select(t.counter.c.last_number).where(t.counter.c.file_type == file_type)
-    return int(connection.execute(locking.with_for_update()).scalar_one())
 
 
 def _file(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> File | None:

@@ -9,7 +9,8 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tis_sync.esr import elsewhere
+from tis_sync.esr import counter, elsewhere
+from tis_sync.esr.deaneries import APP
 from tis_sync.esr.eligible import PLACEMENT_COLUMNS, READS, applicants, obstacle
 from tis_sync.esr.judge import judged
 from tis_sync.esr.layout import Layout
@@ -147,6 +148,7 @@ def write(state: sa.Engine, made: RecordPlan, now: datetime, cause: str) -> None
     dialect = postgresql if state.dialect.name == "postgresql" else sqlite
     stamps = {"created_at": now, "changed_at": now, "cause": cause}
     with state.execution_options(writes=True).begin() as connection:
+        counter.lock(connection, APP)
         insert = dialect.insert(t.record).on_conflict_do_nothing()
         for part in made.added.iter_slices(ROWS_A_STATEMENT):
             connection.execute(insert, [row | stamps for row in part.to_dicts()])

@@ -16,13 +16,12 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tis_sync.errors import PlanOutdatedError
 from tis_sync.reconcile.plan import OLD, Plan, TableTarget
-from tis_sync.tcs.connect import explained
+from tis_sync.tcs.connect import COLLIDED, explained
 from tis_sync.tcs.source import SetAside
 from tis_sync.tcs.write import KEYS_A_STATEMENT, insert, writing
 
 ROWS_A_TRANSACTION = 100_000
 PARTS_AT_ONCE = 2  # while the driver encodes the rows of one, the server stores those of the other
-DEADLOCK = {1205, 1213}  # MySQL: lock wait timeout, deadlock; the transaction may be tried again
 
 
 def apply(engine: sa.Engine, target: TableTarget, plan: Plan) -> None:
@@ -75,7 +74,7 @@ def _apply(engine: sa.Engine, target: TableTarget, plan: Plan) -> None:
         except IntegrityError as error:
             raise PlanOutdatedError(f"{target.table.name}: {_reason(error)}") from error
         except OperationalError as error:
-            if error.orig is not None and error.orig.args[0] in DEADLOCK:
+            if error.orig is not None and error.orig.args[0] in COLLIDED:
                 raise PlanOutdatedError(f"{target.table.name}: {_reason(error)}") from error
             raise
 

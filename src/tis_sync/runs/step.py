@@ -5,9 +5,11 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from dbos import DBOS
+from sqlalchemy.exc import DBAPIError
 
 from tis_sync.errors import TisSyncError
 from tis_sync.logs import get
+from tis_sync.tcs.connect import passing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,12 +24,18 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except TisSyncError:
             raise
+        except DBAPIError as error:
+            raise passing(error) or _unexpected(function.__name__, error) from None
         except Exception as error:  # noqa: BLE001  what a step leaves has to be a line for people
-            get().debug("unexpected", step=function.__name__, exc_info=True)
-            reason = " ".join(str(error).split())[:300]
-            raise TisSyncError(
-                f"Unexpected {type(error).__name__} while {function.__name__.replace('_', ' ')}: "
-                f"{reason}. Run again with --debug for the details."
-            ) from None
+            raise _unexpected(function.__name__, error) from None
 
     return DBOS.step()(guarded)
+
+
+def _unexpected(name: str, error: Exception) -> TisSyncError:
+    get().debug("unexpected", step=name, exc_info=True)
+    reason = " ".join(str(error).split())[:300]
+    return TisSyncError(
+        f"Unexpected {type(error).__name__} while {name.replace('_', ' ')}: {reason}. Run again "
+        "with --debug for the details."
+    )

@@ -10,7 +10,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tis_sync.errors import StorageFullError, TisSyncError, UnreachableError, UsageError
+from tis_sync.errors import (
+    LockedError,
+    StorageFullError,
+    TisSyncError,
+    UnreachableError,
+    UsageError,
+)
 
 CONNECT_SECONDS = 10
 SQLITE_BUSY_SECONDS = 30  # a writer waits this long for another one's transaction
@@ -19,6 +25,8 @@ SQLITE_BUSY_SECONDS = 30  # a writer waits this long for another one's transacti
 ACCESS_DENIED = {1044, 1045, 1698}
 RIGHTS_MISSING = {1142, 1143, 1227}
 UNKNOWN_DATABASE = {1049}
+# Lock wait timeout, deadlock; of PostgreSQL: serialization failure, deadlock.
+COLLIDED = {1205, 1213, "40001", "40P01"}
 DISK_FULL = {1021, 1114, 3, 28}
 
 
@@ -102,6 +110,20 @@ def explained(engine: sa.Engine, *, name: str, setting: str) -> Iterator[None]:
         raise
 
 
+def passing(error: DBAPIError) -> TisSyncError | None:
+    """What a failure that passes by itself means to a person; None for others.
+
+    For those that come from amid the work, where it is not known any more which database it was.
+    """
+    reason = _short(str(error.orig))
+    number = error.orig.args[0] if error.orig and error.orig.args else None
+    if error.connection_invalidated or _is_connection_failure(error):
+        return UnreachableError(f"A database does not answer ({reason}); check that it runs.")
+    if number in COLLIDED or getattr(error.orig, "sqlstate", None) in COLLIDED:
+        return LockedError(f"Others wrote the same rows at the same time ({reason}).")
+    return None
+
+
 def _is_connection_failure(error: DBAPIError) -> bool:
     reason = str(error.orig)
     return any(
@@ -113,6 +135,8 @@ def _is_connection_failure(error: DBAPIError) -> bool:
             "unable to open database file",
             "Lost connection",
             "server closed the connection",
+            "terminating connection",
+            "the database system is",
             "disk I/O error",
         )
     )

@@ -68,8 +68,10 @@ def explained(error: BaseException, url: str) -> TisSyncError:
         return UnreachableError(
             f"{where} refuses us that virtual host, or has it not; check {SETTING}."
         )
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return UnreachableError(f"{where} does not answer ({reason}); check that it runs.")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if password := urlsplit(url).password:
+        reason = reason.replace(password, "***")
+    return UnreachableError(f"{where} does not answer ({reason[:200]}); check that it runs.")
 
 
 @asynccontextmanager
