@@ -1,7 +1,6 @@
 """What happens at the same time, or amid something else, on PostgreSQL."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -95,13 +94,17 @@ def test_a_state_that_goes_away_amid_an_export_is_waited_for(
     settings = Settings(
         home=tmp_path, tcs_url=embedded_tcs.url, state_url=through, esr_retry_seconds=(0.2,) * 50
     )
-    put = Destination.put
+    put, joined = Destination.put, threading.Event()
+
+    def join() -> None:
+        wire.join()
+        joined.set()
 
     def put_and_cut(self: Destination, name: str, data: bytes) -> None:
         put(self, name, data)
         monkeypatch.setattr(Destination, "put", put)
         wire.cut()
-        threading.Timer(2, wire.join).start()
+        threading.Timer(2, join).start()
 
     with working(settings) as s:
         asked = Commands(s.state).ask(
@@ -109,7 +112,7 @@ def test_a_state_that_goes_away_amid_an_export_is_waited_for(
         )
         monkeypatch.setattr(Destination, "put", put_and_cut)
         start([asked])
-        time.sleep(3)
+        assert joined.wait(30)
         (done,) = ended(s, [asked.id])
         assert (done.state, done.error) == ("done", None)
         check_books(s, embedded_tcs)
