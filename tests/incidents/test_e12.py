@@ -64,17 +64,17 @@ def test_dead_letters_alarm_at_once_are_listed_with_their_reason_and_sent_again_
         assert "delivered too often" in alarm.text
     listed = program("esr", "dead", "list", **given)
     assert listed.out.count("delivered too often") == len(DEANERIES)
-    assert "0 dead commands, 13 dead letters." in listed.out
+    assert "In all 0 dead commands, 13 dead letters." in listed.out
     first = program("esr", "dead", "list", "--json", **given).json["letters"][0]
     assert first["body"] in {f'{{"deanery": "{code}"}}' for code in DEANERIES}
     one = program("esr", "dead", "retry", first["id"][:8], **given)
-    assert "1 letters were sent again" in one.out
+    assert "Sent again: 1 dead letter." in one.out
     with listener(settings) as s:
         eventually(lambda: len(by_message(s)) == 1)
         watch(s)
         assert [alarm.kind for alarm in s.alarms.open()] == ["dead letters"]
     rest = program("esr", "dead", "retry", "--all", **given)
-    assert "12 letters were sent again" in rest.out
+    assert "Sent again: 12 dead letters." in rest.out
     with listener(settings) as s:
         eventually(lambda: len(by_message(s)) == len(DEANERIES))
         assert {command.deanery for command in by_message(s)} == set(DEANERIES)

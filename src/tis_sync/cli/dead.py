@@ -62,9 +62,13 @@ def dead_list(
                 for x in found[:limit]
             ],
         )
-    out.print(f"{len(commands):,} dead commands, {len(found):,} dead letters.")
+    out.print(f"In all {len(commands):,} dead commands, {_letters(len(found))}.")
     if settings.broker_url is not None:
         _say_what_waits(settings)
+
+
+def _letters(number: int) -> str:
+    return f"{number:,} dead letter{'s' * (number != 1)}"
 
 
 def _text(letter: letters.Letter) -> str:
@@ -109,7 +113,7 @@ def dead_retry(
     if chosen:
         asyncio.run(letters.send_again(settings, services.state, chosen, services.clock()))
         if not json:
-            out.print(f"{len(chosen):,} letters were sent again.")
+            out.print(f"Sent again: {_letters(len(chosen))}.")
     if not commands:
         if json:
             as_json([])

@@ -8,7 +8,7 @@ the queues' own arguments) is asked of the management API, where its URL is set.
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
@@ -83,9 +83,11 @@ async def look(settings: Settings) -> list[Seen]:
             await _exchange(connection, exchange.name, exchange.type.value)
             for exchange in (wanted.exchange, wanted.dead_exchange)
         ]
-        found += [await _queue(connection, queue) for queue in wanted.queues().values()]
+        queues = {q.name: await _queue(connection, q) for q in wanted.queues().values()}
+    found += queues.values()
     if settings.broker_api_url is not None:
-        found += _by_api(settings, wanted)
+        there = {name for name, seen in queues.items() if seen.state != "missing"}
+        found += _by_api(settings, wanted, there)
     return found
 
 
@@ -125,14 +127,15 @@ def _difference(error: BaseException) -> str:
     return str(error).removeprefix("PRECONDITION_FAILED - ")
 
 
-def _by_api(settings: Settings, wanted: Topology) -> Iterator[Seen]:
+def _by_api(settings: Settings, wanted: Topology, there: Collection[str]) -> Iterator[Seen]:
+    """Bindings and policies of the queues that are there."""
     vhost = quote(vhost_of(url_of(settings)), safe="")
     bound = {
         (row["source"], row["destination"], row["routing_key"])
         for row in _ask(settings, f"bindings/{vhost}")
         if row["destination_type"] == "queue"
     }
-    bindings = wanted.bindings()
+    bindings = {binding for binding in wanted.bindings() if binding[1] in there}
     for exchange, queue, key in sorted(bindings - bound):
         yield Seen(
             f"binding of {queue}", "missing", f"{exchange} does not lead to it with key {key!r}",
@@ -140,12 +143,11 @@ def _by_api(settings: Settings, wanted: Topology) -> Iterator[Seen]:
         )  # fmt: skip
     if bindings <= bound:
         yield Seen("bindings", "ok", f"{len(bindings)} as declared")
-    ours = {queue.name for queue in wanted.queues().values()}
     overridden = False
     for row in _ask(settings, f"queues/{vhost}"):
         effective = row.get("effective_policy_definition") or {}
         changed = {k: effective[k] for k in sorted(RETRY_POLICY & set(effective))}
-        if row["name"] in ours and changed:
+        if row["name"] in there and changed:
             overridden = True
             names = [n for n in (row.get("policy"), row.get("operator_policy")) if n]
             yield Seen(
