@@ -54,6 +54,9 @@ def test_generate_look_export_and_explain(program: Program, data: Ended) -> None
     assert "TCS has none of this number" in program("esr", "explain", "999999999").out
     assert "Nobody is at risk" in program("esr", "at-risk").out
     assert program("esr", "dead", "list", "--json").json == {"commands": [], "letters": []}
+    assert "In all 0 dead commands, 0 dead letters." in program("esr", "dead", "list").out
+    named = program("esr", "contract", broker_names='{"esr.dlq": "dead"}').json["channels"]
+    assert {"esr.queue.appfile.command", "esr.file.generated"} <= set(named)
 
 
 def test_the_demo_ends_with_thirteen_files_of_each_kind_and_a_story(program: Program) -> None:

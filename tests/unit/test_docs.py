@@ -48,8 +48,14 @@ def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
 
 def test_the_message_contract_is_documented_as_it_is() -> None:
     made = contract(Settings())
-    text = json.dumps(made.to_jsonable(), indent=2, ensure_ascii=False) + "\n"
-    pages = {"asyncapi.json": text, "asyncapi.html": get_asyncapi_html(made)}
+    page = get_asyncapi_html(made)
+    assert made.to_json() in page
+    # FastStream keeps publishers in a set: the order of what it tells changes by chance.
+    in_order = json.dumps(made.to_jsonable(), sort_keys=True)
+    pages = {
+        "asyncapi.json": json.dumps(json.loads(in_order), indent=2) + "\n",
+        "asyncapi.html": page.replace(made.to_json(), in_order),
+    }
     stale = [
         name
         for name, page in pages.items()

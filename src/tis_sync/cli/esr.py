@@ -355,4 +355,4 @@ async def _answers(settings: Settings) -> None:
 @esr_app.command("contract")
 def contract_command() -> None:
     """Print the message contract: an AsyncAPI document, as JSON."""
-    out.print(contract(load_settings()).to_json(), markup=False)
+    as_json(contract(load_settings()).to_jsonable())
