@@ -174,3 +174,18 @@ def test_what_makes_no_sense_ends_in_the_dead_letters_with_its_reason_and_the_re
         assert set(alarms) == {APP_COMMANDS, NOTIFICATION_COMMANDS, RECORDS}
         assert "tis-sync esr dead retry --all" in alarms[RECORDS]
         assert broker.count(LETTERS) == 0
+
+
+def test_whatever_lies_in_the_dead_letters_is_kept_and_once(
+    settings: Settings, broker: Broker
+) -> None:
+    strange = {"x-died-in": "q", "x-reason": "r", "x-died-at": "?"}
+    with listener(settings) as s:
+        broker.send(LETTERS, b"\x00\xff", ids=["strange"], headers=strange)
+        broker.send(LETTERS, b"", b"", ids=["plain", "plain"])
+        eventually(lambda: len(letters.waiting(s.state)) == 2)
+        eventually(lambda: broker.count(LETTERS) == 0)
+        found = {x.message_id: x for x in letters.waiting(s.state)}
+        assert (found["strange"].queue, found["strange"].reason) == ("q", "r")
+        assert found["strange"].body == b"\x00\xff"
+        assert (found["plain"].queue, found["plain"].reason) == (LETTERS, "it was sent here")

@@ -5,6 +5,7 @@ waits: the broker keeps them, and nothing dies of a database that is slow or awa
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -14,6 +15,7 @@ import pydantic
 from fast_depends.exceptions import ValidationError
 from faststream.rabbit.message import RabbitMessage
 from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from tis_sync.errors import LockedError, StorageFullError, TisSyncError, UnreachableError
 from tis_sync.esr import elsewhere
@@ -49,7 +51,7 @@ def reason_of(error: BaseException) -> str:
             f"{'.'.join(str(part) for part in found['loc'][1:]) or 'message'}: {found['msg']}"
             for found in error.errors()
         )
-    if isinstance(error, UnicodeDecodeError | ValueError):
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
         return f"not JSON: {error}"
     return " ".join(str(error).split())[:500] or type(error).__name__
 
@@ -67,7 +69,7 @@ async def stored(act: Callable[[], Awaitable[T]]) -> T:
             return await act()
         except POISON as error:
             raise PoisonError(f"cannot be stored: {' '.join(str(error.orig).split())}") from error
-        except (*PASSING, DBAPIError) as error:
+        except (*PASSING, DBAPIError, NoConnectionError) as error:
             get().warning("message waits", reason=" ".join(str(error).split())[:200], seconds=wait)
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
@@ -133,7 +135,10 @@ class Intake:
             key=f"message/{_id(message)}",
         )
         if asked.state == "queued":
-            start([asked])
+            try:
+                start([asked])
+            except Exception as error:  # noqa: BLE001  it is stored: a worker's heartbeat queues it
+                get().warning("command not yet queued", command=asked.id, reason=str(error)[:200])
         get().info("command taken", message=message.message_id, command=asked.id)
 
     async def letter(self, message: RabbitMessage) -> None:

@@ -70,17 +70,16 @@ def take(state: sa.Engine, message: AbstractIncomingMessage, now: datetime) -> L
     headers = {k: v for k, v in message.headers.items() if isinstance(v, str | int | float | bool)}
     deaths = message.headers.get("x-death")
     last: Mapping[str, Any] = deaths[0] if isinstance(deaths, list) and deaths else {}  # type: ignore[assignment]
+    died: object
     if QUEUE_HEADER in headers:
-        queue, reason = str(headers[QUEUE_HEADER]), str(headers[REASON_HEADER])
-        died_at = datetime.fromisoformat(str(headers[DIED_HEADER]))
+        queue, reason = str(headers[QUEUE_HEADER]), str(headers.get(REASON_HEADER, "?"))
+        died = headers.get(DIED_HEADER)
     else:
         queue = str(last.get("queue") or message.routing_key or "?")
-        why = str(last.get("reason") or "?")
-        reason = BY_BROKER.get(why, why)
-        time = last.get("time")
-        died_at = time.replace(tzinfo=UTC) if isinstance(time, datetime) else now
-    queue, reason = queue[:100], reason.replace("\x00", "?")
-    identity = f"{queue}/{message.message_id}/{died_at.isoformat()}/{message.body.hex()}"
+        why = str(last.get("reason") or "it was sent here")
+        reason, died = BY_BROKER.get(why, why), last.get("time")
+    queue, reason = queue.replace("\x00", "?")[:100], reason.replace("\x00", "?")
+    identity = f"{queue}/{message.message_id}/{died}/{message.body.hex()}"
     properties = {name: getattr(message, name) for name in PROPERTIES}
     properties["headers"] = {k: v for k, v in headers.items() if not k.startswith("x-")}
     values = {
@@ -88,7 +87,7 @@ def take(state: sa.Engine, message: AbstractIncomingMessage, now: datetime) -> L
         "queue": queue,
         "message_id": message.message_id and message.message_id.replace("\x00", "?")[:200],
         "reason": reason,
-        "died_at": died_at,
+        "died_at": _moment(died) or now,
         "taken_at": now,
         "properties": json.dumps({k: v for k, v in properties.items() if v is not None}),
         "body": message.body,
@@ -98,6 +97,18 @@ def take(state: sa.Engine, message: AbstractIncomingMessage, now: datetime) -> L
         insert = dialect.insert(t.letter).on_conflict_do_nothing()
         connection.execute(insert, values)
     return _all(state, sa.select(t.letter).where(t.letter.c.id == values["id"]))[0]
+
+
+def _moment(said: object) -> datetime | None:
+    """When a message died, as the broker (UTC, without zone) or our header says it."""
+    if isinstance(said, str):
+        try:
+            said = datetime.fromisoformat(said)
+        except ValueError:
+            return None
+    if not isinstance(said, datetime):
+        return None
+    return said if said.tzinfo else said.replace(tzinfo=UTC)
 
 
 def waiting(state: sa.Engine) -> list[Letter]:
