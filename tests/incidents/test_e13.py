@@ -48,7 +48,7 @@ def test_what_the_broker_does_not_confirm_is_unsent_alarmed_and_sent_when_it_can
             (done,) = export(s, "WES")
             assert done.state == "done"
             ahead = timedelta(minutes=6)
-            eventually(lambda: alarms(s) >= {"events unsent", "not heard"}, 30)
+            eventually(lambda: alarms(s) >= {"events unsent", "not heard"})
             assert outbox.oldest_unsent(s.state)[0] == 7
         finally:
             broker.node.ctl("set_vm_memory_high_watermark", "0.4")
