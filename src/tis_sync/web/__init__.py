@@ -1,0 +1,1 @@
+"""The console: what is seen and done by HTTP, under /sync."""
