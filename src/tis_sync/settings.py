@@ -177,6 +177,44 @@ class Settings(BaseSettings):
         description='Other names of queues and exchanges: {"esr.exchange": "tis.exchange"}.',
     )
 
+    web_url: str | None = Field(
+        None,
+        description="Where people reach the console from outside: https://HOST[:PORT]. Needed with "
+        "a sign-in provider. Default: this machine only.",
+        pattern=r"^https?://[^/?#@]+$",
+    )
+    web_requests_a_minute: int = Field(
+        1200, ge=1, description="Requests that one address may make in a minute; more are refused."
+    )
+    web_body_bytes: int = Field(
+        64_000, ge=1_000, description="Largest body of a request to the console: bytes."
+    )
+    web_body_seconds: float = Field(
+        10.0, gt=0, description="How long the console waits for a request's body: seconds."
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        description="The sign-in provider (OpenID Connect), by its issuer URL. Default: none; the "
+        "console answers on this machine only.",
+    )
+    oidc_client_id: str = Field("tis-sync", description="Our name at the provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="Our secret at the provider. Default: none, a public client with PKCE."
+    )
+    oidc_audience: str | None = Field(
+        None,
+        description="Whom a bearer token must be meant for (`aud`). Default: the client id.",
+    )
+    oidc_roles_claim: str = Field(
+        "realm_access.roles",
+        description="Where a token names roles; a dot leads into an object. Default: Keycloak's.",
+    )
+    oidc_view_role: str = Field("tis-sync-view", description="The role that may look.")
+    oidc_update_role: str = Field("tis-sync-update", description="The role that may change.")
+    session_hours: float = Field(
+        12.0, gt=0, description="Who signed in has to do so again after this time: hours."
+    )
+
     alert_urls: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Where alarms go, as Apprise URLs, parted by blanks. The log always gets them.",

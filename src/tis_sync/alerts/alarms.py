@@ -17,6 +17,7 @@ Those of the export to ESR: `tis_sync.esr.watch`.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -98,6 +99,14 @@ class Alarms:
         statement = (
             sa.select(t.alarm).where(t.alarm.c.open_key.is_not(None)).order_by(t.alarm.c.raised_at)
         )
+        return self._all(statement)
+
+    def closed(self, limit: int) -> list[Alarm]:
+        """The last alarms that were closed, the newest first."""
+        over = sa.select(t.alarm).where(t.alarm.c.open_key.is_(None))
+        return self._all(over.order_by(t.alarm.c.closed_at.desc(), t.alarm.c.id).limit(limit))
+
+    def _all(self, statement: sa.Select[Any]) -> list[Alarm]:
         with self._engine.connect() as connection:
             return [
                 Alarm(row.kind, row.subject, row.text, row.raised_at, row.closed_at, row.run_id)

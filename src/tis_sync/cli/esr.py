@@ -21,6 +21,7 @@ from tis_sync.esr.broker.application import contract
 from tis_sync.esr.broker.connect import connected
 from tis_sync.esr.broker.listen import listening
 from tis_sync.esr.commands import Command, Commands
+from tis_sync.esr.contents import contents, existing
 from tis_sync.esr.deaneries import (
     APP,
     DEANERIES,
@@ -31,10 +32,9 @@ from tis_sync.esr.deaneries import (
     london_day,
     next_due,
 )
-from tis_sync.esr.destination import Destination, shown
+from tis_sync.esr.destination import shown
 from tis_sync.esr.explain import explain as explain_placement
 from tis_sync.esr.generations import bring_up_to_date
-from tis_sync.esr.lines import parse
 from tis_sync.esr.plan import STATES
 from tis_sync.esr.sources import layout_of
 from tis_sync.esr.workflows import ask_for_day, start
@@ -310,12 +310,9 @@ def file_command(
     """Show what a file says, as a table of its main columns; with --line, one record whole."""
     settings = load_settings()
     services = Services(settings)
-    file = file_store.file_named(services.state, name)
-    if file is None:
-        raise UsageError(f"There is no file {name!r}; `tis-sync esr files` lists them.")
+    file = existing(services.state, name)
     layout = layout_of(file.file_type, settings)
-    data = Destination(settings.export(), settings.export_options).get(name)
-    said = parse(layout, data)
+    said = contents(settings, file)
     if json:
         as_json({"header": said.header, "records": said.body.to_dicts(), "trailer": said.trailer})
         return

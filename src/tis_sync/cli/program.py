@@ -7,13 +7,21 @@ import sys
 import traceback
 
 from tis_sync import console, logs
-from tis_sync.cli import dead, doing, esr, health, looking, serve
+from tis_sync.cli import dead, doing, esr, health, looking, serve, token
 from tis_sync.cli.app import app
 from tis_sync.errors import AlreadyRunningError, TisSyncError
 from tis_sync.settings import load_settings
 
 INTERRUPTED = 130
-COMMANDS = (doing, looking, esr, dead, health, serve)  # importing them registers their commands
+COMMANDS = (
+    doing,
+    looking,
+    esr,
+    dead,
+    health,
+    serve,
+    token,
+)  # importing them registers their commands
 
 
 def main() -> None:

@@ -182,6 +182,21 @@ class Commands:
         statement = sa.select(t.command).where(t.command.c.state.in_(states))
         return self._all(statement.order_by(t.command.c.created_at, t.command.c.id))
 
+    def recent(
+        self, limit: int, state: State | None = None, after: str | None = None
+    ) -> list[Command]:
+        """Commands, newest first; in a state, and behind the one of id `after`, where given."""
+        created, ids = t.command.c.created_at, t.command.c.id
+        statement = sa.select(t.command).order_by(created.desc(), ids).limit(limit)
+        if state is not None:
+            statement = statement.where(t.command.c.state == state)
+        if after is not None:
+            made = sa.select(created).where(ids == after).scalar_subquery()
+            statement = statement.where(
+                sa.or_(created < made, sa.and_(created == made, ids > after))
+            )
+        return self._all(statement)
+
     def many(self, ids: list[str]) -> list[Command]:
         """Commands by their ids, in that order."""
         found = {c.id: c for c in self._all(sa.select(t.command).where(t.command.c.id.in_(ids)))}

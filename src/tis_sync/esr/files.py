@@ -284,14 +284,19 @@ def files(
     deanery: str | None = None,
     file_type: str | None = None,
     limit: int = 100,
+    after: str | None = None,
 ) -> list[File]:
-    """Files that were recorded, newest first."""
+    """Files that were recorded, newest first; only those behind the file `after`, where given."""
     statement = sa.select(t.file).order_by(t.file.c.created_at.desc(), t.file.c.name).limit(limit)
     for column, value in (
         (t.file.c.day, day), (t.file.c.deanery, deanery), (t.file.c.file_type, file_type),
     ):  # fmt: skip
         if value is not None:
             statement = statement.where(column == value)
+    if after is not None:
+        made = sa.select(t.file.c.created_at).where(t.file.c.name == after).scalar_subquery()
+        at_once = sa.and_(t.file.c.created_at == made, t.file.c.name > after)
+        statement = statement.where(sa.or_(t.file.c.created_at < made, at_once))
     with state.connect() as connection:
         return [File(**row) for row in connection.execute(statement).mappings()]
 

@@ -73,6 +73,7 @@ def records(
     deaneries: Sequence[str] = (),
     placement: int | None = None,
     limit: int | None = 100,
+    after: str | None = None,
 ) -> list[Record]:
     """Records, those that start first in front.
 
@@ -82,9 +83,14 @@ def records(
         deaneries: only these deaneries; none: all.
         placement: only those of this placement.
         limit: so many at the most.
+        after: only those behind the record of this id.
 
     """
     statement = sa.select(t.record).order_by(t.record.c.start, t.record.c.id).limit(limit)
+    if after is not None:
+        before = sa.select(t.record.c.start).where(t.record.c.id == after).scalar_subquery()
+        same_day = sa.and_(t.record.c.start == before, t.record.c.id > after)
+        statement = statement.where(sa.or_(t.record.c.start > before, same_day))
     if states:
         statement = statement.where(t.record.c.state.in_(states))
     if deaneries:

@@ -15,6 +15,7 @@ def ask(
     who: str,
     options: Options,
     parent: str | None = None,
+    run_id: str | None = None,
 ) -> Run:
     """Record that a run of a job was asked for; the caller starts it.
 
@@ -25,6 +26,7 @@ def ask(
         who: the person, or the process.
         options: how.
         parent: the night, or the run that this one follows.
+        run_id: see `History.request`.
 
     Raises:
         UsageError: the options do not fit the job.
@@ -48,6 +50,7 @@ def ask(
         options=options,
         now=services.clock(),
         parent=parent,
+        run_id=run_id,
     )
 
 
@@ -69,7 +72,9 @@ def days_of(services: Services, job: Job, text: str | None = None) -> AsOf:
     )
 
 
-def ask_for_night(services: Services, *, trigger: str, who: str, options: Options) -> Run:
+def ask_for_night(
+    services: Services, *, trigger: str, who: str, options: Options, run_id: str | None = None
+) -> Run:
     """Record that a whole night was asked for; a night that is active is returned instead."""
     try:
         return services.history.request(
@@ -79,6 +84,7 @@ def ask_for_night(services: Services, *, trigger: str, who: str, options: Option
             as_of=AsOf.on(services.clock().date()),
             options=options,
             now=services.clock(),
+            run_id=run_id,
         )
     except AlreadyRunningError as error:
         if error.run_id is None:

@@ -1,9 +1,10 @@
 """Steer runs and schedules from outside the process that carries them out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from dbos import DBOSClient
+from dbos import DBOSClient, EnqueueOptions
 from dbos import error as dbos_error
 
 from tis_sync.errors import UsageError
@@ -11,7 +12,7 @@ from tis_sync.jobs.base import Job
 from tis_sync.runs.run import Run
 from tis_sync.runs.schedule import PREFIX, schedule_name
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflows import PARTS_QUEUE, RUNS_QUEUE
+from tis_sync.runs.workflows import PARTS_QUEUE, RUNS_QUEUE, WORKFLOW_VERSION
 
 
 @contextmanager
@@ -21,6 +22,41 @@ def _client(services: Services) -> Iterator[DBOSClient]:
         yield client
     finally:
         client.destroy()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workflow to be queued from outside.
+
+    Attributes:
+        workflow: its name.
+        queue: which queue.
+        id: the workflow's id; of one that is there already, nothing is queued.
+        argument: what it is called with.
+        partition: the queue's partition, where it has some.
+
+    """
+
+    workflow: str
+    queue: str
+    id: str
+    argument: str
+    partition: str | None = None
+
+
+def enqueue(services: Services, work: Sequence[Work]) -> None:
+    """Queue work for workers, from a process that does not work itself."""
+    with _client(services) as client:
+        for item in work:
+            options = EnqueueOptions(
+                workflow_name=item.workflow,
+                queue_name=item.queue,
+                workflow_id=item.id,
+                app_version=WORKFLOW_VERSION,
+            )
+            if item.partition is not None:
+                options["queue_partition_key"] = item.partition
+            client.enqueue(options, item.argument)
 
 
 def cancel(services: Services, run_id: str) -> Run:

@@ -5,19 +5,19 @@ database holds that (`run.active_job` is unique), across processes and machines.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, replace
-from datetime import date, datetime, timedelta
-from json import dumps, loads
+from datetime import datetime, timedelta
+from json import dumps
 from typing import Any
-from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tis_sync.errors import AlreadyRunningError, UsageError
 from tis_sync.jobs.base import AsOf
+from tis_sync.runs.rows import queued, run_of
 from tis_sync.runs.run import Line, Options, Run, State
 from tis_sync.state import tables as t
+from tis_sync.state.web import audit
 from tis_sync.tcs.source import SetAside
 
 SET_ASIDE_KEPT = 1000  # records named in the history of one run; all are counted
@@ -42,18 +42,38 @@ class History:
         options: Options,
         now: datetime,
         parent: str | None = None,
+        run_id: str | None = None,
     ) -> Run:
         """Record that a run was asked for; it is queued.
 
+        Args:
+            job: its name, or that of the night.
+            trigger: what asked.
+            who: the person, or the process.
+            as_of: the dates it is made for.
+            options: how.
+            now: the present moment.
+            parent: the night, or the run that this one follows.
+            run_id: its id, where the caller made one of an idempotency key: asked for again, it
+                is the same run. None: a new id.
+
         Raises:
             AlreadyRunningError: the job has an active run; the error names it.
+            UsageError: a run of that id was asked for otherwise.
 
         """
-        values = _queued(job, trigger, who, as_of, options, now, parent)
+        values = queued(job, trigger, who, as_of, options, now, parent)
+        values["id"] = run_id or values["id"]
         try:
             with self._write() as connection:
                 connection.execute(sa.insert(t.run).values(values))
         except IntegrityError:
+            for known in self._runs(sa.select(t.run).where(t.run.c.id == run_id)):
+                if (known.job, known.options) == (job, options):
+                    return known
+                raise UsageError(
+                    "This idempotency key was used for another request; make a new one."
+                ) from None
             active = self.active(job)
             raise AlreadyRunningError(
                 f"Already running: {job}" + (f", run {active.id[:8]}" if active else ""),
@@ -143,7 +163,7 @@ class History:
                 return
             run = connection.execute(sa.select(t.run).where(t.run.c.id == run_id)).one()
             if run.again:
-                values = _queued(run.job, "follow-up", run.who, again, Options(), now, run_id)
+                values = queued(run.job, "follow-up", run.who, again, Options(), now, run_id)
                 connection.execute(sa.insert(t.run).values(values))
 
     def reopen(self, run_id: str) -> Run:
@@ -226,9 +246,19 @@ class History:
         states: Sequence[State] = (),
         *,
         dry_runs: bool = True,
+        before: str | None = None,
     ) -> list[Run]:
-        """The last runs, newest first."""
+        """The last runs, newest first; `before` that of this id, where given."""
         statement = sa.select(t.run).order_by(t.run.c.created_at.desc(), t.run.c.id).limit(limit)
+        if before is not None:
+            last = self.get(before)
+            moment = sa.literal(last.created_at, t.run.c.created_at.type)
+            statement = statement.where(
+                sa.or_(
+                    t.run.c.created_at < moment,
+                    sa.and_(t.run.c.created_at == moment, t.run.c.id > last.id),
+                )
+            )
         if job is not None:
             statement = statement.where(t.run.c.job == job)
         if states:
@@ -237,6 +267,12 @@ class History:
             statement = statement.where(~t.run.c.dry_run)
         return self._runs(statement)
 
+    def since(self, moment: datetime) -> list[Run]:
+        """All runs that were asked for since a moment, and those that are active; newest first."""
+        asked = t.run.c.created_at >= sa.literal(moment, t.run.c.created_at.type)
+        statement = sa.select(t.run).where(sa.or_(asked, t.run.c.active_job.is_not(None)))
+        return self._runs(statement.order_by(t.run.c.created_at.desc(), t.run.c.id))
+
     def last(self, job: str) -> Run | None:
         """The job's newest run that was meant to write."""
         return next(iter(self._real(job, (), 1)), None)
@@ -244,6 +280,18 @@ class History:
     def last_success(self, job: str) -> Run | None:
         """The job's newest run that succeeded and was no dry run."""
         return next(iter(self._real(job, ("succeeded",), 1)), None)
+
+    def last_successes(self, jobs: Collection[str]) -> list[Run]:
+        """The newest run of each job that succeeded and was no dry run."""
+        newest = sa.func.row_number().over(
+            partition_by=t.run.c.job, order_by=(t.run.c.created_at.desc(), t.run.c.id)
+        )
+        real = sa.select(t.run.c.id, newest.label("place")).where(
+            t.run.c.job.in_(jobs), t.run.c.state == "succeeded", ~t.run.c.dry_run
+        )
+        ranked = real.subquery()
+        first = sa.select(ranked.c.id).where(ranked.c.place == 1)
+        return self._runs(sa.select(t.run).where(t.run.c.id.in_(first)))
 
     def successes(self, job: str, limit: int) -> list[Run]:
         """The job's last runs that succeeded and were no dry runs, newest first."""
@@ -305,7 +353,10 @@ class History:
             return list(connection.scalars(statement))
 
     def prune(self, now: datetime, days: int) -> int:
-        """Forget runs older than so many days, but for the last success of each job."""
+        """Forget runs older than so many days, but for the last success of each job.
+
+        What was done by hand (the audit log) is forgotten with them.
+        """
         kept = [run.id for job in self._jobs() if (run := self.last_success(job)) is not None]
         old = sa.select(t.run.c.id).where(
             t.run.c.created_at < now - timedelta(days=days),
@@ -313,6 +364,8 @@ class History:
             t.run.c.id.not_in(kept),
         )
         with self._write() as connection:
+            long_ago = sa.literal(now - timedelta(days=days), audit.c.at.type)
+            connection.execute(sa.delete(audit).where(audit.c.at < long_ago))
             for table in (t.run_phase, t.run_log, t.set_aside):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(old)))
             return int(connection.execute(sa.delete(t.run).where(t.run.c.id.in_(old))).rowcount)
@@ -324,44 +377,4 @@ class History:
     def _runs(self, statement: sa.Select[Any]) -> list[Run]:
         with self._engine.connect() as connection:
             rows = connection.execute(statement).mappings().all()
-        return [_run(dict(row)) for row in rows]
-
-
-def _queued(
-    job: str,
-    trigger: str,
-    who: str,
-    as_of: AsOf,
-    options: Options,
-    now: datetime,
-    parent: str | None,
-) -> dict[str, Any]:
-    """The row of a run that has just been asked for."""
-    return {
-        "id": str(uuid4()),
-        "job": job,
-        "trigger": trigger,
-        "who": who,
-        "parent": parent,
-        "as_of": dumps(asdict(as_of), default=date.isoformat),
-        "options": dumps(asdict(options)),
-        "dry_run": options.dry_run,
-        "state": "queued",
-        "active_job": job,
-        "again": False,
-        "created_at": now,
-        "partitions_done": 0,
-    }
-
-
-def _run(row: dict[str, Any]) -> Run:
-    as_of = loads(row["as_of"])
-    days = {name: date.fromisoformat(as_of[name]) for name in ("today", "first", "last")}
-    names = Run.__dataclass_fields__
-    run = Run(
-        **{name: row[name] for name in names if name not in {"as_of", "options", "detail"}},
-        as_of=AsOf(**days, every=as_of["every"]),
-        options=Options(**loads(row["options"])),
-        detail=loads(row["detail"] or "{}"),
-    )
-    return replace(run, partitions_done=run.partitions_done or 0)
+        return [run_of(dict(row)) for row in rows]

@@ -45,6 +45,7 @@ class Services:
         given_clock: tells the present moment, in UTC; a parameter so that tests own the time.
             None: the clock that the settings want.
         worker_id: names this process among all that ever carried out runs.
+        works: this process carries runs out (`tis_sync.runs.session`), and does not only look.
 
     """
 
@@ -53,6 +54,7 @@ class Services:
     worker_id: str = field(
         default_factory=lambda: f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
     )
+    works: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @cached_property

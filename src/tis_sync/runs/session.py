@@ -17,13 +17,10 @@ from tis_sync.runs import schedule, watch, workers
 from tis_sync.runs import services as current
 from tis_sync.runs.registry import REGISTRY
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflows import PARTS_QUEUE, RUNS_QUEUE
+from tis_sync.runs.workflows import PARTS_QUEUE, RUNS_QUEUE, WORKFLOW_VERSION
 from tis_sync.settings import Settings
 
 DISK_FULL = {EDQUOT, EFBIG, ENOSPC}
-# Workflows of this form can go on where those of another left off. To be raised by hand when the
-# order of a workflow's steps changes: DBOS then leaves older unfinished workflows alone.
-WORKFLOW_VERSION = "1"
 QUEUE_POLL_SECONDS = 0.1
 MANY_RUNS = 64  # runs mostly wait; what is heavy goes through the queue of partitions
 DRAIN_SECONDS = 30  # a worker that is asked to stop lets partitions under way come to their end
@@ -65,6 +62,7 @@ def session(
         ends = stack.enter_context(ExitStack())
         ends.callback(DBOS.destroy, workflow_completion_timeout_sec=DRAIN_SECONDS * scheduler)
         _launch(services)
+        services.works = True
         workers.enlist(services, schedules=scheduler)
         stack.callback(workers.retire, services)
         stack.push(ends.pop_all())

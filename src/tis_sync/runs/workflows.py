@@ -23,6 +23,9 @@ from tis_sync.runs.parts import Part
 from tis_sync.runs.run import State
 from tis_sync.runs.steps import Keys
 
+# Workflows of this form can go on where those of another left off. To be raised by hand when the
+# order of a workflow's steps changes: DBOS then leaves older unfinished workflows alone.
+WORKFLOW_VERSION = "1"
 RUNS_QUEUE = "tis_sync_runs"
 PARTS_QUEUE = "tis_sync_parts"
 RESULT_POLL_SECONDS = 0.1  # how often a run looks for its partitions' results

@@ -2,7 +2,7 @@
 
 GET /api/jobs/status     {jobKey: true|false}: does it run?
 PUT /api/job/{jobKey}    {"status": "Just started"} or {"status": "Already running"};
-400 {"error": "Job not found"} for an unknown key
+                         400 {"error": "Job not found"} for an unknown key
 PUT /api/jobs            runs all of them in sequence; answers as for one
 """
 
@@ -12,50 +12,40 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from tis_sync.errors import AlreadyRunningError, UsageError
-from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named
-from tis_sync.runs.ask import ask, ask_for_night
 from tis_sync.runs.run import NIGHT, Options
-from tis_sync.runs.workflows import start, start_night
-from tis_sync.web.depends import Servers
+from tis_sync.web import acts
+from tis_sync.web.depends import Servers, Updater, Viewer
 
 router = APIRouter(prefix="/api", tags=["the old calls"])
-WHO = "console"
 STARTED, RUNNING = {"status": "Just started"}, {"status": "Already running"}
 
 
-def key_of(job: Job) -> str:
-    """The key of a job: its name with a small first letter."""
-    return job.name[0].lower() + job.name[1:]
-
-
 @router.get("/jobs/status")
-def status(s: Servers) -> dict[str, bool]:
+def status(s: Servers, _: Viewer) -> dict[str, bool]:
     """Tell of each job whether it runs."""
     active = {run.job for run in s.history.all_active()}
-    return {key_of(job): job.name in active for job in JOBS}
+    return {job.key: job.name in active for job in JOBS}
 
 
 @router.put("/job/{key}")
-def run_job(key: str, s: Servers) -> JSONResponse:
+def run_job(key: str, s: Servers, who: Updater) -> JSONResponse:
     """Start a job, unless it runs."""
     try:
         job = job_named(key)
     except UsageError:
         return JSONResponse({"error": "Job not found"}, HTTPStatus.BAD_REQUEST)
     try:
-        asked = ask(s, job, trigger="manual", who=WHO, options=Options())
+        acts.run_job(s, who, job, Options())
     except AlreadyRunningError:
         return JSONResponse(RUNNING)
-    start([asked.id])
     return JSONResponse(STARTED)
 
 
 @router.put("/jobs")
-def run_all(s: Servers) -> dict[str, str]:
+def run_all(s: Servers, who: Updater) -> dict[str, str]:
     """Start the night, unless it runs."""
     if s.history.active(NIGHT) is not None:
         return RUNNING
-    night = ask_for_night(s, trigger="manual", who=WHO, options=Options())
-    start_night(night.id)
+    acts.run_night(s, who, Options())
     return STARTED
