@@ -23,6 +23,7 @@ from tis_sync.tcs.connect import connect
 
 if TYPE_CHECKING:
     from tests.brokers import Broker, Node
+    from tests.oidc import OidcProvider
 
 ROOT = Path(__file__).parent.parent
 TODAY = date(2026, 3, 2)  # a Monday; no test depends on the real date
@@ -228,3 +229,13 @@ def broker(rabbitmq: "Node") -> "Iterator[Broker]":
     made.create()
     yield made
     made.drop()
+
+
+@pytest.fixture(scope="session")
+def oidc(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[OidcProvider]":
+    """A sign-in provider."""
+    from tests.oidc import provider
+
+    # The library that signs in refuses to send secrets without TLS; here they stay on this machine.
+    os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "true"
+    yield from provider(tmp_path_factory.mktemp("oidc"))

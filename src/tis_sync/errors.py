@@ -17,6 +17,10 @@ class UsageError(TisSyncError):
     exit_code = 2
 
 
+class NotFoundError(UsageError):
+    """The caller named something that is not there: a job, a run, a file. Exit code 2."""
+
+
 class UnreachableError(TisSyncError):
     """A server did not answer, or refused us: a network, an address or a password. Passes."""
 

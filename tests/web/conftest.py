@@ -1,20 +1,25 @@
 """The console, really answering on a port of this machine."""
 
-import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-import uvicorn
+import httpx2
+import pytest
 
+from tests.conftest import TODAY
 from tests.destinations import free_port
+from tests.running import working
+from tests.world import World
 from tis_sync.runs.services import Services
+from tis_sync.settings import Settings
+from tis_sync.tcs import demo
 from tis_sync.web.app import create_app
+from tis_sync.web.server import Server
 
 
 @dataclass
@@ -22,12 +27,9 @@ class Answer:
     """What came back."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     text: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
+    json: Any
 
 
 @dataclass
@@ -36,22 +38,34 @@ class Console:
 
     port: int
 
-    def __call__(self, method: str, path: str, **headers: str) -> Answer:
-        request = Request(f"http://127.0.0.1:{self.port}/sync{path}", method=method)
-        for name, value in headers.items():
-            request.add_header(name, value)
-        try:
-            with urlopen(request, timeout=30) as reply:
-                return Answer(reply.status, dict(reply.headers), reply.read().decode())
-        except HTTPError as error:
-            return Answer(error.code, dict(error.headers), error.read().decode())
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        **headers: str,
+    ) -> Answer:
+        """Call a path under /sync; a redirect is not followed."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        reply = httpx2.request(
+            method, f"{self.url}/sync{path}", json=json, data=form, headers=named, timeout=30
+        )
+        is_json = "json" in reply.headers.get("content-type", "")
+        return Answer(
+            reply.status_code, reply.headers, reply.text, reply.json() if is_json else None
+        )
 
 
 @contextmanager
-def console(services: Services) -> Iterator[Console]:
+def console(services: Services, port: int | None = None) -> Iterator[Console]:
     """Answer while the block lasts."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(services), port=port, log_config=None))
+    port = port or free_port()
+    server = Server(create_app(services), "127.0.0.1", port)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -62,3 +76,19 @@ def console(services: Services) -> Iterator[Console]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture
+def s(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
+    """A process that works, over a small TCS."""
+    demo.generate(embedded_tcs.engine, demo.Size(100), TODAY)
+    settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url)
+    with working(settings, scheduler=True) as services:
+        yield services
+
+
+@pytest.fixture
+def call(s: Services) -> Iterator[Console]:
+    """Its console."""
+    with console(s) as answering:
+        yield answering

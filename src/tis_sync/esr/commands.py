@@ -9,7 +9,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tis_sync.errors import UsageError
+from tis_sync.errors import NotFoundError, UsageError
 from tis_sync.state import esr as t
 
 State = Literal["queued", "running", "done", "dead"]
@@ -121,7 +121,8 @@ class Commands:
         found = self._all(sa.select(t.command).where(named).limit(2))
         if len(found) != 1:
             many = "Several commands begin" if found else "No command begins"
-            raise UsageError(f"{many} with {command_id!r}; see `tis-sync esr dead list`.")
+            kind = UsageError if found else NotFoundError
+            raise kind(f"{many} with {command_id!r}; see `tis-sync esr dead list`.")
         return found[0]
 
     def begin(self, command_id: str, now: datetime) -> None:

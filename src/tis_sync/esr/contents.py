@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from tis_sync.errors import UsageError
+from tis_sync.errors import NotFoundError
 from tis_sync.esr.destination import Destination
 from tis_sync.esr.files import File, file_named
 from tis_sync.esr.lines import Parsed, parse
@@ -14,12 +14,12 @@ def existing(state: sa.Engine, name: str) -> File:
     """The file of that name.
 
     Raises:
-        UsageError: there is none.
+        NotFoundError: there is none.
 
     """
     file = file_named(state, name)
     if file is None:
-        raise UsageError(f"There is no file {name!r}; `tis-sync esr files` lists them.")
+        raise NotFoundError(f"There is no file {name!r}; `tis-sync esr files` lists them.")
     return file
 
 

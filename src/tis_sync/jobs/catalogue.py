@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from graphlib import TopologicalSorter
 
-from tis_sync.errors import UsageError
+from tis_sync.errors import NotFoundError
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.person_index import PERSON_INDEX
 from tis_sync.jobs.person_owner import PERSON_OWNER
@@ -31,7 +31,7 @@ def job_named(text: str) -> Job:
     """The job that a person means: by name, key, or the Java service's bean or method, in any case.
 
     Raises:
-        UsageError: none; the message proposes the nearest names.
+        NotFoundError: none; the message proposes the nearest names.
 
     """
     wanted = text.strip().lower()
@@ -43,7 +43,7 @@ def job_named(text: str) -> Job:
         spellings[m] for m in get_close_matches(wanted, spellings, n=3, cutoff=0.4)
     )
     hint = f"did you mean {' or '.join(near)}?" if near else "`tis-sync jobs` lists them."
-    raise UsageError(f"There is no job {text!r}; {hint}")
+    raise NotFoundError(f"There is no job {text!r}; {hint}")
 
 
 def upstream(job: Job) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tis_sync.errors import AlreadyRunningError, UsageError
+from tis_sync.errors import AlreadyRunningError, NotFoundError, UsageError
 from tis_sync.jobs.base import AsOf
 from tis_sync.runs.rows import queued, run_of
 from tis_sync.runs.run import Line, Options, Run, State
@@ -195,13 +195,14 @@ class History:
         """A run by its id, or by the beginning of it.
 
         Raises:
-            UsageError: no run, or several, begin so.
+            NotFoundError: no run begins so.
+            UsageError: several do.
 
         """
         statement = sa.select(t.run).where(t.run.c.id.startswith(run_id, autoescape=True)).limit(2)
         found = self._runs(statement)
         if not found:
-            raise UsageError(f"There is no run {run_id!r}; `tis-sync history` lists them.")
+            raise NotFoundError(f"There is no run {run_id!r}; `tis-sync history` lists them.")
         if len(found) > 1:
             raise UsageError(f"Several runs begin with {run_id!r}; give more of its id.")
         return found[0]

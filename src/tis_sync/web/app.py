@@ -15,7 +15,7 @@ from tis_sync.web import api, health, metrics, old, pages, problems, signin
 from tis_sync.web.depends import Viewer
 from tis_sync.web.live import Live
 from tis_sync.web.provider import Provider
-from tis_sync.web.shield import Bodies, Rates, SafeHeaders, SameOrigin
+from tis_sync.web.shield import Bodies, Rates, SafeHeaders, SameOrigin, Sense
 from tis_sync.web.templates import HERE
 from tis_sync.web.tonight import COUNT_SECONDS, Remembered, count_indexes
 
@@ -80,6 +80,7 @@ def _shield(app: FastAPI, settings: Settings) -> None:
     hosts = [*HOSTS, *([urlsplit(settings.web_url).hostname or ""] if settings.web_url else [])]
     app.add_middleware(Bodies, most=settings.web_body_bytes, seconds=settings.web_body_seconds)
     app.add_middleware(SameOrigin)
+    app.add_middleware(Sense)
     app.add_middleware(Rates, a_minute=settings.web_requests_a_minute)
     app.add_middleware(SafeHeaders, settings=settings)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)

@@ -8,12 +8,12 @@ from graphlib import TopologicalSorter
 from statistics import median, quantiles
 
 from tis_sync.jobs.base import Job
-from tis_sync.jobs.catalogue import JOBS, upstream
+from tis_sync.jobs.catalogue import BY_NAME, JOBS, upstream
 
-BOX_WIDTH, BOX_HEIGHT = 286, 66
-GAP_X, GAP_Y = 51, 18
+BOX_WIDTH, BOX_HEIGHT = 330, 66
+GAP_X, GAP_Y = 70, 18
 NIGHTS_NEEDED = 2  # before there is a spread
-BAR_WIDTH = 240
+BAR_WIDTH = 200
 
 
 @dataclass(frozen=True)
@@ -48,44 +48,65 @@ class Usual:
 
 def title_of(job: Job) -> str:
     """A job's name in words: PersonOwnerRebuildJob is "Person owner rebuild"."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", job.name.removesuffix("Job")).split()
-    return " ".join([words[0], *(word.lower() for word in words[1:])])
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", job.name.removesuffix("Job")).capitalize()
 
 
 @cache
 def graph() -> Graph:
-    """Every job in a column behind those that it waits for; the columns in the middle."""
+    """Every job in a column behind those that it waits for, and in the row of one of them.
+
+    Arrows that a longer way implies are left out; the others run along rows that are free.
+    """
+    order = [*TopologicalSorter({job.name: upstream(job) for job in JOBS}).static_order()]
     column: dict[str, int] = {}
-    for name in TopologicalSorter({job.name: upstream(job) for job in JOBS}).static_order():
-        ahead = upstream(next(job for job in JOBS if job.name == name))
-        column[name] = 1 + max((column[other] for other in ahead), default=-1)
-    columns = [
-        [job for job in JOBS if column[job.name] == i] for i in range(max(column.values()) + 1)
-    ]
-    tallest = max(len(jobs) for jobs in columns)
-    boxes = {}
-    for i, jobs in enumerate(columns):
-        top = (tallest - len(jobs)) * (BOX_HEIGHT + GAP_Y) // 2
-        for j, job in enumerate(jobs):
-            boxes[job.name] = Box(
-                job, 1 + i * (BOX_WIDTH + GAP_X), 1 + top + j * (BOX_HEIGHT + GAP_Y)
-            )
-    arrows = [
-        _arrow(boxes[name], box) for box in boxes.values() for name in sorted(upstream(box.job))
-    ]
+    for name in order:
+        column[name] = 1 + max((column[other] for other in upstream(BY_NAME[name])), default=-1)
+    firsts = [job.name for job in JOBS if not column[job.name]]
+    row = {name: i for i, name in enumerate(sorted(firsts, key=_end_of))}
+    for name in sorted(order, key=column.__getitem__):
+        ahead = [row[n] for n in upstream(BY_NAME[name]) if column[n] == column[name] - 1]
+        row.setdefault(name, min(ahead, default=0))
+    boxes = {
+        name: Box(
+            BY_NAME[name],
+            1 + column[name] * (BOX_WIDTH + GAP_X),
+            1 + row[name] * (BOX_HEIGHT + GAP_Y),
+        )
+        for name in order
+    }
     return Graph(
-        width=len(columns) * (BOX_WIDTH + GAP_X) - GAP_X + 2,
-        height=tallest * (BOX_HEIGHT + GAP_Y) - GAP_Y + 2,
-        boxes=tuple(boxes.values()),
-        arrows=tuple(arrows),
+        width=(1 + max(column.values())) * (BOX_WIDTH + GAP_X) - GAP_X + 2,
+        height=(1 + max(row.values())) * (BOX_HEIGHT + GAP_Y) - GAP_Y + 2,
+        boxes=tuple(boxes[job.name] for job in JOBS),
+        arrows=tuple(
+            _arrow(boxes[ahead], boxes[name]) for name in order for ahead in _directly_ahead(name)
+        ),
     )
 
 
+def _end_of(name: str) -> int:
+    """The place in the list of jobs of the one that all ways from a job end in."""
+    followers = [job.name for job in JOBS if name in upstream(job)]
+    return max(map(_end_of, followers), default=JOBS.index(BY_NAME[name]))
+
+
+def _ahead_of(name: str) -> set[str]:
+    """All that a job waits for, directly or not."""
+    direct = upstream(BY_NAME[name])
+    return direct.union(*map(_ahead_of, direct))
+
+
+def _directly_ahead(name: str) -> list[str]:
+    """What a job waits for, but for what it waits for by way of others."""
+    direct = upstream(BY_NAME[name])
+    return sorted(direct.difference(*map(_ahead_of, direct)))
+
+
 def _arrow(source: Box, target: Box) -> str:
-    x1, y1 = source.x + BOX_WIDTH, source.y + BOX_HEIGHT // 2
-    x2, y2 = target.x - 2, target.y + BOX_HEIGHT // 2
-    bend = max(30, (x2 - x1) // 2)
-    return f"M{x1},{y1} C{x1 + bend},{y1} {x2 - bend},{y2} {x2},{y2}"
+    y1, y2 = source.y + BOX_HEIGHT // 2, target.y + BOX_HEIGHT // 2
+    bend = target.x - GAP_X
+    middle = target.x - GAP_X // 2
+    return f"M{source.x + BOX_WIDTH},{y1} H{bend} C{middle},{y1} {middle},{y2} {target.x - 2},{y2}"
 
 
 def usual(seconds: Sequence[float]) -> Usual | None:

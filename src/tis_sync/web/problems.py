@@ -10,7 +10,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from tis_sync.errors import AlreadyRunningError, TisSyncError, UnreachableError, UsageError
+from tis_sync.errors import (
+    AlreadyRunningError,
+    NotFoundError,
+    SchemaError,
+    TisSyncError,
+    UnreachableError,
+    UsageError,
+)
 from tis_sync.logs import get
 from tis_sync.web.templates import page
 from tis_sync.web.who import NotAllowedError, NotSignedInError
@@ -19,8 +26,10 @@ STATUS = (
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (NotAllowedError, HTTPStatus.FORBIDDEN),
     (AlreadyRunningError, HTTPStatus.CONFLICT),
-    (UsageError, HTTPStatus.NOT_FOUND),
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (UsageError, HTTPStatus.BAD_REQUEST),
     (UnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (SchemaError, HTTPStatus.SERVICE_UNAVAILABLE),
     (TisSyncError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 FOR_PROGRAMS = ("/sync/api", "/sync/health/", "/sync/metrics", "/sync/live")

@@ -46,6 +46,21 @@ class Rates:
         await self.app(scope, receive, send)
 
 
+class Sense:
+    """What no address of ours can hold, and databases choke on, is refused at the door."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse an address with a NUL in it."""
+        if scope["type"] == "http" and b"%00" in scope["raw_path"] + scope["query_string"]:
+            said = "The address holds a NUL character."
+            await problem(HTTPStatus.BAD_REQUEST, said)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
 class SameOrigin:
     """Nothing is changed by a request that a page of another site had a browser send."""
 

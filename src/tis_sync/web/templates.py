@@ -1,5 +1,6 @@
 """Pages: Jinja2 templates of the package, and how they say moments, numbers and states."""
 
+import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -57,6 +58,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / DAY:.0f} days"
 
 
+def words(name: str) -> str:
+    """A name that a program uses, in words: placementType is "Placement type"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
+
+
 def tag_colour(state: str) -> str:
     """The colour that a state is shown in."""
     return TAGS.get(state, "grey")
@@ -73,7 +79,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "moment": moment, "clock_time": clock_time, "london": london, "number": number,
-        "duration": duration, "tag_colour": tag_colour,
+        "duration": duration, "tag_colour": tag_colour, "words": words,
     }  # fmt: skip
     made.globals |= {
         "version": __version__,

@@ -9,7 +9,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tis_sync.errors import UsageError
+from tis_sync.errors import NotFoundError, UsageError
 from tis_sync.state import web as t
 from tis_sync.web.who import ROLES, Caller, NotSignedInError, roles_of
 
@@ -78,7 +78,7 @@ def revoke(state: sa.Engine, name: str, now: datetime) -> None:
     """Have a token be refused from now on.
 
     Raises:
-        UsageError: there is none of that name.
+        NotFoundError: there is none of that name.
 
     """
     with state.execution_options(writes=True).begin() as connection:
@@ -88,7 +88,7 @@ def revoke(state: sa.Engine, name: str, now: datetime) -> None:
             .values(revoked_at=sa.func.coalesce(t.token.c.revoked_at, _moment(now)))
         ).rowcount
     if not found:
-        raise UsageError(f"There is no token {name!r}; `tis-sync token list` lists them.")
+        raise NotFoundError(f"There is no token {name!r}; `tis-sync token list` lists them.")
 
 
 def caller(state: sa.Engine, secret: str, now: datetime) -> Caller:

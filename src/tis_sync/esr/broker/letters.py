@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tis_sync.errors import UnreachableError, UsageError
+from tis_sync.errors import NotFoundError, UnreachableError, UsageError
 from tis_sync.esr.broker.connect import connected
 from tis_sync.settings import Settings
 from tis_sync.state import esr as t
@@ -144,7 +144,8 @@ def named(state: sa.Engine, letter_id: str) -> Letter:
     found = [letter for letter in waiting(state) if letter.id.startswith(letter_id)]
     if len(found) != 1:
         many = "Several dead letters begin" if found else "No dead letter begins"
-        raise UsageError(f"{many} with {letter_id!r}; see `tis-sync esr dead list`.")
+        kind = UsageError if found else NotFoundError
+        raise kind(f"{many} with {letter_id!r}; see `tis-sync esr dead list`.")
     return found[0]
 
 

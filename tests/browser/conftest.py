@@ -1,0 +1,164 @@
+"""A real browser, and the real service over demo data that it looks at."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.conftest import absent
+from tests.oidc import OidcProvider
+from tis_sync.runs.run import Run
+from tis_sync.runs.services import Services, utc_now
+from tis_sync.settings import Settings
+from tis_sync.tcs import demo
+from tis_sync.web import tokens
+
+WIDTHS = (1280, 390)
+PEOPLE = 300
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Service:
+    """`tis-sync serve` in a process of its own.
+
+    Attributes:
+        url: where it answers.
+        s: its servers, to look at and to spoil TCS by.
+        token: one that may change.
+
+    """
+
+    url: str
+    s: Services
+    token: str
+
+    def api(self, method: str, path: str, json: object = None) -> Any:
+        reply = httpx2.request(
+            method, f"{self.url}/sync/api/v1{path}", json=json, timeout=30,
+            headers={"Authorization": f"Bearer {self.token}"},
+        )  # fmt: skip
+        reply.raise_for_status()
+        return reply.json()
+
+    def run(self, job: str, **options: bool) -> Run:
+        """Run a job, and wait until it and what follows it has ended."""
+        run_id = self.api("POST", f"/jobs/{job}/runs", options)["id"]
+        return self.ended(run_id)
+
+    def ended(self, run_id: str) -> Run:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(run.is_active for run in self.s.history.family(run_id)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return self.s.history.get(run_id)
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """Chromium, as the machine has it; its event loop must end before other tests run DBOS."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        absent("no Chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def service(oidc: OidcProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service, after its first night."""
+    home = tmp_path_factory.mktemp("service")
+    wanted: dict[str, Any] = {"night_start_hours": (0, 0), "guard_rows": 10, **oidc.settings()}
+    s = Services(Settings(home=home, **wanted))
+    demo.generate(s.tcs(), demo.Size(PEOPLE), utc_now().date())
+    token = tokens.create(s.state, "tests", "update", 1, "tests", s.clock())
+    environment = {
+        **os.environ,
+        "TIS_SYNC_HOME": str(home),
+        "TIS_SYNC_NIGHT_START_HOURS": "[0, 0]",
+        "TIS_SYNC_GUARD_ROWS": "10",
+        "TIS_SYNC_OIDC_ISSUER": oidc.issuer,
+        "TIS_SYNC_WEB_URL": oidc.console,
+    }
+    command = [sys.executable, "-m", "tis_sync", "serve", "--port", str(oidc.console_port)]
+    with (home / "out").open("wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    try:
+        made = Service(oidc.console, s, token)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                night = made.api("POST", "/night")["id"]
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None, (home / "out").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert made.ended(night).state == "succeeded"
+        yield made
+    finally:
+        process.terminate()
+        process.wait(60)
+        s.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page of a browser of its own; what its console says as an error fails the test."""
+    context = chromium.new_context(viewport={"width": WIDTHS[0], "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(20_000)
+    trouble: list[str] = []
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type == "error" and "/sync/" in said.location["url"]:  # the provider's are its own
+            trouble.append(said.text)
+
+    opened.on("console", hear)
+    opened.on("pageerror", lambda error: trouble.append(str(error)))
+    yield opened
+    context.close()
+    assert trouble == []
+
+
+@pytest.fixture
+def page_without_scripts(chromium: Browser) -> Iterator[Page]:
+    """A page of a browser that runs no scripts."""
+    context = chromium.new_context(java_script_enabled=False)
+    opened = context.new_page()
+    opened.set_default_timeout(20_000)
+    yield opened
+    context.close()
+
+
+def sign_in(page: Page, service: Service, name: str) -> None:
+    """Sign in at the provider, as a person does."""
+    page.goto(f"{service.url}/sync/")
+    page.locator("input[name=login]").fill(name)
+    page.locator("input[name=password]").fill("any")
+    page.locator("button[type=submit]").click()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("heading", name="Tonight").wait_for()
+
+
+def looks_right(page: Page) -> None:
+    """Nothing that axe objects to, and nothing cut off, on a desk and on a telephone."""
+    for width in reversed(WIDTHS):
+        page.set_viewport_size({"width": width, "height": 900})
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        beyond = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert beyond <= 0, f"{page.url} is {beyond} px too wide at {width} px"

@@ -1,0 +1,107 @@
+"""A sign-in provider that is really there (oidc-provider on Node), and people who sign in."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx2
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from tests.conftest import ROOT, absent
+from tests.destinations import free_port
+
+PACKAGE = "oidc-provider@9"
+FOLDER = ROOT / ".servers" / "oidc-provider"
+READY_SECONDS = 30.0
+
+
+@dataclass
+class OidcProvider:
+    """A provider; `console` is where it leads people back to."""
+
+    issuer: str
+    console_port: int
+    key: RSAKey
+
+    @property
+    def console(self) -> str:
+        return f"http://127.0.0.1:{self.console_port}"
+
+    def settings(self) -> dict[str, Any]:
+        """What the console has to be told."""
+        return {"oidc_issuer": self.issuer, "web_url": self.console}
+
+    def token(self, key: RSAKey | None = None, **claims: Any) -> str:
+        """A bearer token as the provider makes them; of whom, and how, the claims say."""
+        now = int(time.time())
+        said = {
+            "iss": self.issuer, "aud": "tis-sync", "sub": "robot", "iat": now, "exp": now + 300,
+            "realm_access": {"roles": ["tis-sync-update"]},
+        } | claims  # fmt: skip
+        key = key or self.key
+        return jwt.encode({"alg": "RS256", "kid": key.kid}, said, key)
+
+
+def provider(home: Path) -> Iterator[OidcProvider]:
+    """Start one; fetched once from the npm registry."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        absent("no Node.js with npm, for a sign-in provider")
+        raise AssertionError
+    library = FOLDER / "node_modules/oidc-provider/lib/index.js"
+    if not library.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / "package.json").write_text("{}")
+        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
+        subprocess.run(command, cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+    port, console = free_port(), free_port()
+    key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, private=True, auto_kid=True)
+    made = OidcProvider(f"http://127.0.0.1:{port}", console, key)
+    config = {
+        "issuer": made.issuer, "port": port, "console": made.console, "library": str(library),
+        "keys": [key.as_dict(private=True)],
+    }  # fmt: skip
+    (home / "config.json").write_text(json.dumps(config))
+    with (home / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [node, str(Path(__file__).parent / "oidc_provider.mjs"), str(home / "config.json")],
+            stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                httpx2.get(f"{made.issuer}/.well-known/openid-configuration").raise_for_status()
+                break
+            except httpx2.HTTPError:
+                assert process.poll() is None, (home / "out").read_text()
+                assert time.monotonic() < deadline, (home / "out").read_text()
+                time.sleep(0.1)
+        yield made
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def sign_in(client: httpx2.Client, url: str, name: str) -> httpx2.Response:
+    """Open a page as a browser does that is led to the provider, sign in there, and come back."""
+    reply = client.get(url, follow_redirects=True)
+    for _ in range(4):  # the provider asks for a name, then for consent
+        form = re.search(r'<form[^>]*action="([^"]+)"', reply.text)
+        if form is None or "/sync/" in str(reply.url):
+            return reply
+        hidden = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', reply.text))
+        if 'name="login"' in reply.text:
+            hidden |= {"login": name, "password": "any"}
+        aim = urljoin(str(reply.url), unescape(form.group(1)))
+        reply = client.post(aim, data=hidden, follow_redirects=True)
+    return reply
