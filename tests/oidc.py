@@ -40,7 +40,7 @@ class OidcProvider:
         """What the console has to be told."""
         return {"oidc_issuer": self.issuer, "web_url": self.console}
 
-    def token(self, key: RSAKey | None = None, **claims: Any) -> str:
+    def token(self, key: Any = None, **claims: Any) -> str:
         """A bearer token as the provider makes them; of whom, and how, the claims say."""
         now = int(time.time())
         said = {

@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import TODAY
+from tests.conftest import NOW, TODAY
 from tests.destinations import free_port
-from tests.running import working
+from tests.running import ticking, working
 from tests.world import World
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
@@ -47,7 +47,7 @@ class Console:
         method: str,
         path: str,
         json: object = None,
-        form: Mapping[str, str] | None = None,
+        form: Any = None,
         **headers: str,
     ) -> Answer:
         """Call a path under /sync; a redirect is not followed."""
@@ -85,6 +85,14 @@ def s(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
     settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url)
     with working(settings, scheduler=True) as services:
         yield services
+
+
+@pytest.fixture
+def looking(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
+    """A process that only looks, over an empty TCS: what is asked of it waits for workers."""
+    services = Services(Settings(home=tmp_path, tcs_url=embedded_tcs.url), ticking(NOW))
+    yield services
+    services.close()
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from dbos import DBOSClient, EnqueueOptions
 from dbos import error as dbos_error
 
 from tis_sync.errors import UsageError
 from tis_sync.jobs.base import Job
+from tis_sync.logs import get
 from tis_sync.runs.run import Run
 from tis_sync.runs.schedule import PREFIX, schedule_name
 from tis_sync.runs.services import Services
@@ -45,7 +47,17 @@ class Work:
 
 
 def enqueue(services: Services, work: Sequence[Work]) -> None:
-    """Queue work for workers, from a process that does not work itself."""
+    """Queue work for workers, from a process that does not work itself.
+
+    Where no worker has ever run, there is no queue yet; the first one finds what was asked for.
+    """
+    try:
+        _enqueue(services, work)
+    except sa.exc.DBAPIError as error:
+        get().warning("left to the next worker", reason=" ".join(str(error.orig).split())[:160])
+
+
+def _enqueue(services: Services, work: Sequence[Work]) -> None:
     with _client(services) as client:
         for item in work:
             options = EnqueueOptions(

@@ -5,6 +5,7 @@ every process that carries out runs keeps a row with a heartbeat. Who finds a ro
 it (one UPDATE that only one can win), and puts the dead process's workflows back on their queues.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from tis_sync.runs.services import Services
 from tis_sync.runs.workflows import RUNS_QUEUE, start, start_night
 from tis_sync.state import tables as t
 
+HANDED_ON = "the process that worked on this stopped; another one goes on with it"
 ORPHAN_SECONDS = 10.0  # a run asked for this long ago whose workflow was never queued
 
 
@@ -47,7 +49,7 @@ def retire(services: Services) -> None:
     """End this process's part, DBOS's being over: put unfinished work back, drop its row."""
     client = DBOSClient(system_database_url=services.settings.dbos())
     try:
-        _requeue(services.worker_id, client)
+        _tell_runs(services, _requeue(services.worker_id, client))
     finally:
         client.destroy()
     _forget(services, services.worker_id)
@@ -91,8 +93,9 @@ def bury_dead(services: Services, *, all_others: bool = False) -> int:
                 .values(buried_at=now, buried_by=services.worker_id)
             )
         if claimed.rowcount:
-            count = _requeue(worker_id, DBOS)
-            get().warning("took over", worker=worker_id, workflows=count)
+            ids = _requeue(worker_id, DBOS)
+            get().warning("took over", worker=worker_id, workflows=len(ids))
+            _tell_runs(services, ids)
             _forget(services, worker_id)
             buried += 1
     return buried
@@ -119,8 +122,15 @@ def adopt_orphans(services: Services) -> None:
             services.history.end(run.id, "failed", now, why)
 
 
-def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> int:
-    """Put a process's unfinished workflows back on their queues; returns how many."""
+def _tell_runs(services: Services, workflow_ids: Collection[str]) -> None:
+    """Say in the log of each run among these workflows that others go on with it."""
+    for run in services.history.all_active():
+        if run.id in workflow_ids:
+            services.history.log(run.id, services.clock(), "warning", HANDED_ON)
+
+
+def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> list[str]:
+    """Put a process's unfinished workflows back on their queues; returns their ids."""
     pending = dbos.list_workflows(
         executor_id=worker_id, status="PENDING", load_input=False, load_output=False
     )
@@ -129,7 +139,7 @@ def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> int:
         by_queue.setdefault(workflow.queue_name or RUNS_QUEUE, []).append(workflow.workflow_id)
     for queue, ids in by_queue.items():
         dbos.resume_workflows(ids, queue_name=queue)
-    return len(pending)
+    return [workflow.workflow_id for workflow in pending]
 
 
 def _forget(services: Services, worker_id: str) -> None:

@@ -57,6 +57,12 @@ def caller(request: Request) -> Caller:
     return found
 
 
+def _run_id(run_id: str, s: Servers) -> str:
+    return s.history.get(run_id).id
+
+
+# The whole id of the run that a path names; known before an answer begins that goes on and on.
+RunId = Annotated[str, Depends(_run_id)]
 Viewer = Annotated[Caller, Depends(caller)]
 
 

@@ -30,14 +30,8 @@ def seen_now(s: Services, run_id: str) -> Seen:
 
 
 async def following(s: Services, live: Live, run_id: str) -> AsyncIterator[Seen]:
-    """What is known of a run, now and whenever that changes, until it has ended.
-
-    Raises:
-        UsageError: there is no such run.
-
-    """
-    whole_id = s.history.get(run_id).id
-    async for seen in live.follow(f"run/{whole_id}", lambda: seen_now(s, whole_id)):
+    """What is known of a run (by its whole id), now and when that changes, until it has ended."""
+    async for seen in live.follow(f"run/{run_id}", lambda: seen_now(s, run_id)):
         yield seen
         if seen.ended:
             return

@@ -10,14 +10,16 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from tis_sync.errors import AlreadyRunningError, UsageError
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.run import NIGHT, Options
 from tis_sync.web import acts
 from tis_sync.web.depends import Servers, Updater, Viewer
+from tis_sync.web.problems import PROBLEMS
 
-router = APIRouter(prefix="/api", tags=["the old calls"])
+router = APIRouter(prefix="/api", tags=["the old calls"], responses=PROBLEMS)
 STARTED, RUNNING = {"status": "Just started"}, {"status": "Already running"}
 
 
@@ -28,7 +30,19 @@ def status(s: Servers, _: Viewer) -> dict[str, bool]:
     return {job.key: job.name in active for job in JOBS}
 
 
-@router.put("/job/{key}")
+class Old(BaseModel):
+    """What the old page's scripts read."""
+
+    status: str
+
+
+class OldError(BaseModel):
+    """How the old page told an error."""
+
+    error: str
+
+
+@router.put("/job/{key}", response_model=Old, responses={400: {"model": OldError}})
 def run_job(key: str, s: Servers, who: Updater) -> JSONResponse:
     """Start a job, unless it runs."""
     try:

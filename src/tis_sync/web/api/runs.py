@@ -13,7 +13,7 @@ from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs.run import NIGHT
 from tis_sync.web import acts
 from tis_sync.web.api.shown import PAGE, Key, Limit, LineShown, Page, PlanShown, RunShown, shown
-from tis_sync.web.depends import Feeds, Servers, Updater
+from tis_sync.web.depends import Feeds, RunId, Servers, Updater
 from tis_sync.web.follow import following
 from tis_sync.web.problems import PROBLEMS
 
@@ -73,7 +73,7 @@ def plan(run_id: str, s: Servers) -> PlanShown:
 
 
 @router.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def events(run_id: str, s: Servers, live: Feeds) -> AsyncIterator[ServerSentEvent]:
+async def events(run_id: RunId, s: Servers, live: Feeds) -> AsyncIterator[ServerSentEvent]:
     """Follow a run live: `run` for it and each that follows it, `line` for its log, then `end`."""
     sent: dict[str, RunShown] = {}
     last_line = 0

@@ -10,8 +10,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from tis_sync.jobs.catalogue import BY_NAME, job_named
 from tis_sync.runs.run import NIGHT
 from tis_sync.runs.services import Services
+from tis_sync.runs.workers import HANDED_ON
 from tis_sync.web import acts
-from tis_sync.web.depends import Feeds, Servers, Updater, Viewer
+from tis_sync.web.depends import Feeds, RunId, Servers, Updater, Viewer
 from tis_sync.web.follow import Seen, following, seen_now
 from tis_sync.web.pages.common import TITLES, Key, see
 from tis_sync.web.templates import page, rendered
@@ -49,7 +50,7 @@ def show(run_id: str, request: Request, s: Servers, who: Viewer) -> HTMLResponse
 
 @router.get("/live/runs/{run_id}", response_class=EventSourceResponse)
 async def live(
-    run_id: str, s: Servers, who: Viewer, feeds: Feeds
+    run_id: RunId, s: Servers, who: Viewer, feeds: Feeds
 ) -> AsyncIterator[ServerSentEvent]:
     """What the page says of a run, whenever that has changed; "end" when it has ended."""
     async for seen in following(s, feeds, run_id):
@@ -67,7 +68,7 @@ def _told(s: Services, who: Caller, seen: Seen) -> dict[str, Any]:
         "titles": TITLES,
         "may_update": who.can_update,
         "set_aside": s.history.set_aside(run.id)[:SET_ASIDE_LISTED] if run.set_aside else [],
-        "taken_over": any("taken over" in line.text for line in seen.lines),
+        "taken_over": any(line.text == HANDED_ON for line in seen.lines),
     }
 
 

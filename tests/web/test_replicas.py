@@ -1,0 +1,201 @@
+"""Several processes behind one address, and processes that stop: nobody notices but the log."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import ON_THE_DAY, TODAY
+from tests.destinations import free_port
+from tests.oidc import OidcProvider, sign_in
+from tests.running import wait_for
+from tests.web.conftest import Console
+from tests.world import World
+from tis_sync.runs.services import Services
+from tis_sync.settings import Settings
+from tis_sync.tcs import demo
+from tis_sync.web import tokens
+from tis_sync.web.sessions import COOKIE
+
+START_SECONDS = 60.0
+OWNER = "/api/v1/jobs/PersonOwnerRebuildJob/runs"
+
+
+@contextmanager
+def one_address(port: int, behind: list[int]) -> Iterator[None]:
+    """Each connection to `port` goes to one of those behind, by chance."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=100)
+    chance = random.Random(1)
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", chance.choice(behind)))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield
+    finally:
+        listener.close()
+
+
+@contextmanager
+def serving(
+    environment: dict[str, str], port: int, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`tis-sync serve`, until the block ends."""
+    command = [sys.executable, "-m", "tis_sync", "serve", "--port", str(port), *arguments]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        call, deadline = Console(port), time.monotonic() + START_SECONDS
+        while True:
+            try:
+                assert call("GET", "/health/live").status == 200
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
+
+
+@pytest.fixture
+def environment(mariadb_tcs: World, postgresql: str, tmp_path: Path) -> dict[str, str]:
+    """Settings of the production's shape."""
+    demo.generate(mariadb_tcs.engine, demo.Size(200), TODAY)
+    return {
+        **os.environ,
+        **ON_THE_DAY,
+        "TIS_SYNC_HOME": str(tmp_path),
+        "TIS_SYNC_SEARCH_URL": f"embedded:{tmp_path / 'search'}",
+        "TIS_SYNC_TCS_URL": mariadb_tcs.url,
+        "TIS_SYNC_STATE_URL": postgresql,
+        "TIS_SYNC_NIGHT_START_HOURS": "[0, 0]",
+    }
+
+
+@pytest.fixture
+def s(environment: dict[str, str]) -> Iterator[Services]:
+    """The same servers, to look at."""
+    services = Services(
+        Settings(
+            tcs_url=environment["TIS_SYNC_TCS_URL"],
+            state_url=environment["TIS_SYNC_STATE_URL"],
+            home=Path(environment["TIS_SYNC_HOME"]),
+        )
+    )
+    yield services
+    services.close()
+
+
+def test_sessions_and_live_updates_work_whichever_process_answers(
+    environment: dict[str, str], s: Services, oidc: OidcProvider
+) -> None:
+    ports = [free_port(), free_port()]
+    environment |= {"TIS_SYNC_OIDC_ISSUER": oidc.issuer, "TIS_SYNC_WEB_URL": oidc.console}
+    environment.pop("TIS_SYNC_CLOCK_OFFSET_SECONDS")
+    with (
+        serving(environment, ports[0]),  # works too
+        serving(environment, ports[1], "--no-worker"),
+        one_address(oidc.console_port, ports),
+        httpx2.Client(
+            base_url=oidc.console, timeout=60, headers={"Connection": "close"}
+        ) as browser,
+    ):
+        assert "olga" in sign_in(browser, "/sync/", "olga").text
+        same = {"Sec-Fetch-Site": "same-origin"}
+        for _ in range(8):
+            assert browser.get("/sync/api/v1/jobs").status_code == 200
+        for index, port in enumerate(ports * 2):  # asked of the one that does not work, too
+            asked = httpx2.post(
+                f"http://127.0.0.1:{port}/sync{OWNER}", json={"dry_run": True}, headers=same,
+                cookies={COOKIE: browser.cookies[COOKIE]},
+            )  # fmt: skip
+            assert asked.status_code == 202
+            other = ports[1 - index % 2]
+            followed = httpx2.get(
+                f"http://127.0.0.1:{other}/sync/api/v1/runs/{asked.json()['id']}/events",
+                cookies={COOKIE: browser.cookies[COOKIE]}, timeout=60,
+            )  # fmt: skip
+            assert followed.text.rstrip().endswith('event: end\ndata: "succeeded"')
+        browser.post("/sync/signout", headers=same)
+        for _ in range(8):
+            assert browser.get("/sync/api/v1/jobs").status_code == 401
+
+
+def test_a_run_goes_on_when_the_process_that_worked_on_it_stops_or_dies(
+    environment: dict[str, str], s: Services
+) -> None:
+    environment |= {
+        "TIS_SYNC_PARTITION_KEYS": "2",
+        "TIS_SYNC_PARTITIONS_AT_ONCE": "1",
+        "TIS_SYNC_HEARTBEAT_SECONDS": "0.5",
+        "TIS_SYNC_DEAD_AFTER_SECONDS": "3",
+    }
+    ports = [free_port(), free_port()]
+    calls = [Console(port) for port in ports]
+    with serving(environment, ports[0]) as first, serving(environment, ports[1], "--no-worker"):
+        run_id = calls[0]("POST", OWNER, {"follow_ups": False}).json["id"]
+        deadline = time.monotonic() + START_SECONDS
+        while not s.history.get(run_id).partitions_done:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
+        first.wait(30)
+        page = calls[1]("GET", f"/runs/{run_id}").text
+        assert "running" in page
+        with serving(environment, ports[0]):
+            (ended,) = wait_for(s, run_id)
+            assert ended.state == "succeeded"
+            assert ended.considered == 200
+            said = calls[0]("GET", f"/runs/{run_id}").text
+            assert "another one went on with it" in said
+            assert "succeeded" in said
+
+
+def test_a_token_made_on_the_command_line_opens_the_console(
+    environment: dict[str, str], s: Services, oidc: OidcProvider
+) -> None:
+    environment |= {"TIS_SYNC_OIDC_ISSUER": oidc.issuer, "TIS_SYNC_WEB_URL": oidc.console}
+    made = subprocess.run(
+        [sys.executable, "-m", "tis_sync", "token", "create", "robot", "--role", "update"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "not shown again" in made.stderr
+    secret = made.stdout.strip()
+    assert secret.startswith(tokens.PREFIX)
+    assert secret not in made.stderr
+    with serving(environment, oidc.console_port, "--no-worker"):
+        call = Console(oidc.console_port)
+        assert call("GET", "/api/v1/jobs").status == 401
+        entries = call("GET", "/api/v1/audit", authorization=f"Bearer {secret}").json["items"]
+    assert [(e["action"], e["subject"], e["how"]) for e in entries] == [
+        ("create token", "robot", "command line")
+    ]
