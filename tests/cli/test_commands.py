@@ -234,3 +234,22 @@ def _until(true: object, seconds: float = 30) -> None:
     while not true():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_tokens_are_made_listed_and_revoked(program: Program) -> None:
+    made = program("token", "create", "grafana", "--days", "30")
+    assert made.code == 0
+    secret = made.out.strip()
+    assert secret.startswith("tis_")
+    (listed,) = program("token", "list", "--json").json
+    assert (listed["name"], listed["role"], listed["revoked_at"]) == ("grafana", "view", None)
+    assert "grafana" in program("token", "list").out
+    assert secret not in program("token", "list", "--json").out
+    assert program("token", "revoke", "grafana").code == 0
+    assert "revoked" in program("token", "list").out
+    again = program("token", "create", "grafana")
+    assert (again.code, "another name" in again.err) == (2, True)
+    strange = program("token", "create", "x", "--role", "admin")
+    assert (strange.code, "view and update" in strange.err) == (2, True)
+    unknown = program("token", "revoke", "nobody")
+    assert (unknown.code, "no token" in unknown.err) == (2, True)

@@ -1,6 +1,7 @@
 """The old calls, bit for bit; looking by API; errors as problems; this machine only."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,14 +11,20 @@ from pathlib import Path
 import httpx2
 
 from tests.cli.conftest import Program, program
-from tests.conftest import ON_THE_DAY
+from tests.conftest import NOW, ON_THE_DAY
 from tests.destinations import free_port
 from tests.running import run_job, wait_for
-from tests.web.conftest import Console
+from tests.web.conftest import Console, console
+from tests.world import World
+from tis_sync.alerts import alarms
+from tis_sync.alerts.alarms import Alarm
+from tis_sync.esr import watch
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.ask import ask
 from tis_sync.runs.run import NIGHT, Options
 from tis_sync.runs.services import Services
+from tis_sync.settings import Settings
+from tis_sync.web.remedy import remedy
 
 __all__ = ["program"]
 OWNER = "personOwnerRebuildJob"
@@ -149,3 +156,43 @@ def test_the_program_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert process.wait(60) == 0
     finally:
         process.kill()
+
+
+def test_no_secret_is_in_any_page_or_answer(tmp_path: Path, embedded_tcs: World) -> None:
+    secret = "Tr0ub4dor"
+    s = Services(
+        Settings(
+            home=tmp_path,
+            tcs_url=f"mysql+pymysql://tcs:{secret}@127.0.0.1:9/tcs",
+            search_url=f"elasticsearch+http://elastic:{secret}@127.0.0.1:9",
+            export_url=f"sftp://esr:{secret}@127.0.0.1:9/upload",
+            export_options={"password": secret},
+            broker_url=f"amqp://esr:{secret}@127.0.0.1:9/",
+            broker_api_url=f"http://esr:{secret}@127.0.0.1:9",
+            alert_urls=[f"json://user:{secret}@127.0.0.1:9"],
+            oidc_client_secret=secret,
+        )
+    )
+    with console(s) as call:
+        for path in ("/", "/health", "/esr?placement=1", "/search?text=x", "/search?missing=x",
+                     "/api/v1/doctor", "/api/v1/settings", "/api/v1/search/persons?text=x",
+                     "/api/v1/esr/explain/1", "/metrics"):  # fmt: skip
+            answer = call("GET", path)
+            assert secret not in answer.text + str(answer.headers), path
+    s.close()
+
+
+def test_every_kind_of_alarm_has_its_part_of_the_runbook(call: Console) -> None:
+    kinds = re.findall(r"^\| ([a-zA-Z ]+?) \|", f"{alarms.__doc__}{watch.__doc__}", re.MULTILINE)
+    kinds = [kind for kind in kinds if kind != "kind"]
+    assert len(kinds) >= 16
+    page = call("GET", "/runbook").text
+    for kind in [*kinds, "dead letters", "not heard", "events unsent"]:
+        alarm = Alarm(kind, "x", "", NOW, None, None)
+        assert f'id="{remedy(alarm).runbook}"' in page, kind
+
+
+def test_the_root_leads_to_the_console(call: Console) -> None:
+    for path in ("/", "/sync"):
+        reply = httpx2.get(call.url + path, follow_redirects=True)
+        assert (reply.status_code, "<h1" in reply.text) == (200, True)

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -53,6 +53,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     for part in (health, old, api, metrics, signin, pages):
         app.include_router(part.router, prefix=BASE)
+    app.get("/", include_in_schema=False)(lambda: RedirectResponse(f"{BASE}/"))
     app.get(f"{BASE}/api/v1/openapi.json", include_in_schema=False)(_description)
     app.mount(f"{BASE}/static", StaticFiles(directory=HERE / "static"))
     return app

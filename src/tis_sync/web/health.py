@@ -24,7 +24,8 @@ def ready(s: Servers, response: Response) -> dict[str, str]:
     try:
         with s.state.connect() as connection:
             connection.execute(sa.select(1))
-        if not living(s.state, s.clock(), s.settings.dead_after_seconds):
+        # A process that only answers is ready without workers; that none lives is an alarm.
+        if s.works and not living(s.state, s.clock(), s.settings.dead_after_seconds):
             found["scheduler"] = "silent"
     except Exception as error:  # noqa: BLE001  whatever it is, it is not ready
         found["state"] = type(error).__name__

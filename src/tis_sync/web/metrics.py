@@ -108,6 +108,11 @@ class _OfState(Collector):
 @router.get("/metrics")
 def metrics(s: Servers, live: Feeds, _: Viewer) -> Response:
     """The figures, in Prometheus's text form."""
+    return Response(generate_latest(figures(s, live)), media_type=CONTENT_TYPE_LATEST)
+
+
+def figures(s: Services, live: Live) -> CollectorRegistry:
+    """A registry that reads the figures of the moment at which it is asked."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_OfState(s, live))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return registry

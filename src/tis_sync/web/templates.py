@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from tis_sync import __version__
@@ -19,7 +20,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 TAGS = {
     "succeeded": "green", "done": "green", "ok": "green", "EXPORTED": "green",
     "failed": "red", "missing": "red", "dead": "red", "INVALID_DATA": "red",
-    "held": "orange", "drifted": "orange",
+    "held": "orange", "drifted": "orange", "attention": "orange",
     "running": "blue", "TO_EXPORT": "blue",
     "queued": "aqua-green",
 }  # fmt: skip
@@ -63,6 +64,11 @@ def words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
+def commands(text: str) -> Markup:
+    """A text for people, escaped; what stands in backticks is a command, and shown as such."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
+
+
 def tag_colour(state: str) -> str:
     """The colour that a state is shown in."""
     return TAGS.get(state, "grey")
@@ -79,7 +85,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "moment": moment, "clock_time": clock_time, "london": london, "number": number,
-        "duration": duration, "tag_colour": tag_colour, "words": words,
+        "duration": duration, "tag_colour": tag_colour, "words": words, "commands": commands,
     }  # fmt: skip
     made.globals |= {
         "version": __version__,
