@@ -231,6 +231,12 @@ class Settings(BaseSettings):
         0.0,
         description="For rehearsals: the program's clock is so far ahead of the machine's.",
     )
+    stop_seconds: int = Field(
+        30,
+        ge=0,
+        description="How long a worker that is asked to stop lets work under way come to its end, "
+        "before the rest is handed back: seconds.",
+    )
     heartbeat_seconds: float = Field(
         5.0, gt=0, description="How often a worker says that it lives."
     )

@@ -1,9 +1,11 @@
 """The console, really answering on a port of this machine."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from tis_sync.settings import Settings
 from tis_sync.tcs import demo
 from tis_sync.web.app import create_app
 from tis_sync.web.server import Server
+
+START_SECONDS = 60.0
 
 
 @dataclass
@@ -76,6 +80,33 @@ def console(services: Services, port: int | None = None) -> Iterator[Console]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@contextmanager
+def serving(
+    environment: dict[str, str], port: int, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`tis-sync serve`, until the block ends."""
+    command = [sys.executable, "-m", "tis_sync", "serve", "--port", str(port), *arguments]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        call, deadline = Console(port), time.monotonic() + START_SECONDS
+        while True:
+            try:
+                assert call("GET", "/health/live").status == 200
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
 
 
 @pytest.fixture

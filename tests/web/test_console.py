@@ -3,9 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import httpx2
@@ -14,7 +11,7 @@ from tests.cli.conftest import Program, program
 from tests.conftest import NOW, ON_THE_DAY
 from tests.destinations import free_port
 from tests.running import run_job, wait_for
-from tests.web.conftest import Console, console
+from tests.web.conftest import Console, console, serving
 from tests.world import World
 from tis_sync.alerts import alarms
 from tis_sync.alerts.alarms import Alarm
@@ -138,24 +135,9 @@ def test_the_program_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
     port = free_port()
     environment = {**os.environ, **ON_THE_DAY, "TIS_SYNC_HOME": str(tmp_path)}
     environment["TIS_SYNC_NIGHT_START_HOURS"] = "[0, 0]"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tis_sync", "serve", "--port", str(port)],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        call, deadline = Console(port), time.monotonic() + 60
-        while True:
-            try:
-                assert call("GET", "/health/live").status == 200
-                break
-            except httpx2.TransportError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+    with serving(environment, port) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    finally:
-        process.kill()
 
 
 def test_no_secret_is_in_any_page_or_answer(tmp_path: Path, embedded_tcs: World) -> None:

@@ -1,10 +1,12 @@
 """Who may look and who may change: by a real provider, by its tokens, by tokens of ours."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -205,6 +207,29 @@ def test_tokens_of_the_provider_are_taken_where_they_are_right(
         assert status(LOOK, token) == 401, why
         assert status(CHANGE, token, "POST") == 401, why
     assert call("GET", LOOK, authorization="Basic b2xnYTp4").status == 401
+
+
+def test_every_call_of_the_api_asks_who_calls_and_whether_they_may(
+    call: Console, s: Services, oidc: OidcProvider
+) -> None:
+    def bearer(token: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {token}"}
+
+    described = call("GET", "/api/v1/openapi.json", **bearer(oidc.token())).json["paths"]
+    weak = oidc.token(realm_access={"roles": ["tis-sync-view"]})
+    without: list[dict[str, str]] = [{}, bearer("wrong"), bearer(oidc.token(exp=1))]
+    calls = [(method.upper(), path) for path, methods in described.items() for method in methods]
+    assert len(calls) > 35
+    for method, path in calls:
+        filled = re.sub(r"{\w+}", "1", path.removeprefix("/sync"))
+        if filled.startswith("/health/"):
+            continue
+        for headers in without:
+            assert call(method, filled, **headers).status == 401, (method, path)
+        if method != "GET":
+            body: dict[str, Any] = {"json": {}} if method == "POST" else {}
+            assert call(method, filled, **body, **bearer(weak)).status == 403, (method, path)
+    assert s.history.recent() == []
 
 
 def test_tokens_of_ours_are_taken_until_they_are_revoked_or_too_old(

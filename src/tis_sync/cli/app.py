@@ -1,11 +1,14 @@
 """What all commands share: the application, and options that several of them take."""
 
 import getpass
+import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -55,6 +58,17 @@ def until_told_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave() -> NoReturn:
+    """End a process that worked; to be called when its session is closed and its work put back.
+
+    Threads of runs that wait for partitions which others will do now never end by themselves, and
+    would keep the process; what they would do next is others' too.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def who() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tis_sync import __version__, console, logs
-from tis_sync.cli.app import EXIT_OF_STATE, Json, app, until_told_to_stop, who
+from tis_sync.cli.app import EXIT_OF_STATE, Json, app, leave, until_told_to_stop, who
 from tis_sync.cli.esr import demo_export
 from tis_sync.cli.looking import search_and_show
 from tis_sync.console import as_json, out, table
@@ -197,6 +197,7 @@ def work() -> None:
         logs.get().info("worker started", worker=services.worker_id, version=__version__)
         stop.wait()
         logs.get().info("worker stops", worker=services.worker_id)
+    leave()
 
 
 @app.command()

@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 from tis_sync import logs
-from tis_sync.cli.app import Json, app, until_told_to_stop, who
+from tis_sync.cli.app import Json, app, leave, until_told_to_stop, who
 from tis_sync.console import as_json, error, out, table
 from tis_sync.errors import UsageError
 from tis_sync.esr import files as file_store
@@ -341,6 +341,7 @@ def listen() -> None:
     logs.configure(settings, level="DEBUG" if "--debug" in sys.argv else "INFO")
     with until_told_to_stop() as stop, session(settings) as s, listening(s):
         stop.wait()
+    leave()
 
 
 async def _answers(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tis_sync import __version__, logs
-from tis_sync.cli.app import app, until_told_to_stop
+from tis_sync.cli.app import app, leave, until_told_to_stop
 from tis_sync.errors import UsageError
 from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
@@ -41,6 +41,7 @@ def serve(
         logs.get().info("console", url=f"http://{host}:{port}{BASE}/", version=__version__)
         server.run()
         logs.get().info("console stops")
+    leave()
 
 
 @contextmanager

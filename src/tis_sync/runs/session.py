@@ -23,7 +23,6 @@ from tis_sync.settings import Settings
 DISK_FULL = {EDQUOT, EFBIG, ENOSPC}
 QUEUE_POLL_SECONDS = 0.1
 MANY_RUNS = 64  # runs mostly wait; what is heavy goes through the queue of partitions
-DRAIN_SECONDS = 30  # a worker that is asked to stop lets partitions under way come to their end
 
 
 @contextmanager
@@ -60,7 +59,9 @@ def session(
         stack.callback(logs.to_history, None)
         # Retired only after DBOS has stopped: what is unfinished then is for others.
         ends = stack.enter_context(ExitStack())
-        ends.callback(DBOS.destroy, workflow_completion_timeout_sec=DRAIN_SECONDS * scheduler)
+        ends.callback(
+            DBOS.destroy, workflow_completion_timeout_sec=settings.stop_seconds * scheduler
+        )
         _launch(services)
         services.works = True
         workers.enlist(services, schedules=scheduler)

@@ -1,6 +1,5 @@
 """The export to ESR: records, files, commands, why a placement has (not) gone; export and retry."""
 
-from dataclasses import asdict
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from tis_sync.esr.commands import Command, Commands, State
 from tis_sync.esr.contents import contents, existing
 from tis_sync.esr.deaneries import DEANERIES, deanery_named, file_type_named
 from tis_sync.esr.explain import explain as explain_placement
+from tis_sync.esr.files import File
 from tis_sync.esr.plan import STATES
 from tis_sync.web import acts
 from tis_sync.web.api.shown import PAGE, Key, Limit, Page
@@ -45,22 +45,6 @@ class RecordShown(BaseModel):
     changed_at: datetime
 
 
-class FileShown(BaseModel):
-    """A file of a deanery's day."""
-
-    name: str
-    file_type: str
-    number: int
-    deanery: str
-    day: date
-    records: int
-    size: int | None
-    sha256: str | None
-    created_at: datetime
-    written_at: datetime | None
-    told_at: datetime | None
-
-
 class ContentShown(BaseModel):
     """A file, parsed."""
 
@@ -68,24 +52,6 @@ class ContentShown(BaseModel):
     records: list[dict[str, Any]]
     trailer: dict[str, Any] | None
     bad_lines: list[str]
-
-
-class CommandShown(BaseModel):
-    """An export command."""
-
-    id: str
-    file_type: str
-    deanery: str
-    day: date
-    new: bool
-    trigger: str
-    who: str
-    state: str
-    attempts: int
-    created_at: datetime
-    finished_at: datetime | None
-    error: str | None
-    file: str | None
 
 
 class LetterShown(BaseModel):
@@ -162,7 +128,7 @@ def files(
     type: Annotated[str | None, Query()] = None,  # noqa: A002  what callers write
     limit: Limit = PAGE,
     after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-) -> Page[FileShown]:
+) -> Page[File]:
     """Files, newest first."""
     found = file_store.files(
         s.state,
@@ -173,14 +139,13 @@ def files(
         after=after,
     )
     more = found[limit - 1].name if len(found) > limit else None
-    items = [FileShown.model_validate(file, from_attributes=True) for file in found[:limit]]
-    return Page(items=items, next=more)
+    return Page(items=found[:limit], next=more)
 
 
 @router.get("/files/{name}")
-def file(name: str, s: Servers) -> FileShown:
+def file(name: str, s: Servers) -> File:
     """One file."""
-    return FileShown.model_validate(existing(s.state, name), from_attributes=True)
+    return existing(s.state, name)
 
 
 @router.get("/files/{name}/content")
@@ -201,33 +166,32 @@ def commands(
     state: State | None = None,
     limit: Limit = PAGE,
     after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-) -> Page[CommandShown]:
+) -> Page[Command]:
     """Export commands, newest first."""
     found = Commands(s.state).recent(limit + 1, state, after)
     more = found[limit - 1].id if len(found) > limit else None
-    return Page(items=[_command(command) for command in found[:limit]], next=more)
+    return Page(items=found[:limit], next=more)
 
 
 @router.get("/commands/{command_id}")
-def command(command_id: str, s: Servers) -> CommandShown:
+def command(command_id: str, s: Servers) -> Command:
     """One command, by its id or the beginning of it."""
-    return _command(Commands(s.state).get(command_id))
+    return Commands(s.state).get(command_id)
 
 
 @router.post("/exports", status_code=HTTPStatus.ACCEPTED)
-def export(s: Servers, who: Updater, wanted: ExportWanted, key: Key = None) -> list[CommandShown]:
+def export(s: Servers, who: Updater, wanted: ExportWanted, key: Key = None) -> list[Command]:
     """Export the files of a day; those that are there already are sent again as they were."""
     chosen = [deanery_named(code) for code in wanted.deaneries or DEANERIES]
-    asked = acts.export(
+    return acts.export(
         s, who, chosen, file_type_named(wanted.type), wanted.day, new=wanted.new, key=key
     )
-    return [_command(command) for command in asked]
 
 
 @router.post("/commands/{command_id}/retry", status_code=HTTPStatus.ACCEPTED)
-def retry_command(command_id: str, s: Servers, who: Updater) -> CommandShown:
+def retry_command(command_id: str, s: Servers, who: Updater) -> Command:
     """Try a dead command again."""
-    return _command(acts.retry_command(s, who, command_id))
+    return acts.retry_command(s, who, command_id)
 
 
 @router.get("/letters")
@@ -257,7 +221,3 @@ def explain(placement: Annotated[int, Path(ge=0, lt=LARGEST)], s: Servers) -> St
 
 def _record(record: record_store.Record) -> RecordShown:
     return RecordShown.model_validate(record, from_attributes=True)
-
-
-def _command(command: Command) -> CommandShown:
-    return CommandShown(**asdict(command))

@@ -1,12 +1,13 @@
 """Search, as users of TIS do; and why somebody is not found."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from tis_sync.errors import UsageError
+from tis_sync.search.model import Hits
 from tis_sync.search.model import Query as Question
 from tis_sync.web.api.shown import Limit
 from tis_sync.web.depends import Servers
@@ -16,13 +17,6 @@ from tis_sync.web.problems import PROBLEMS
 router = APIRouter(tags=["search"], responses=PROBLEMS)
 HITS = 20
 Index = Literal["persons", "posts"]
-
-
-class HitsShown(BaseModel):
-    """How many documents fit, and the first of them by name, then by id."""
-
-    total: int
-    documents: list[dict[str, Any]]
 
 
 class WhereaboutsShown(BaseModel):
@@ -44,15 +38,14 @@ def search(
         list[str] | None, Query(description="FIELD=VALUE; all must hold.", examples=["grade=ST3"])
     ] = None,
     limit: Limit = HITS,
-) -> HitsShown:
+) -> Hits:
     """Every word of the text begins a word of a name or number, and every filter holds."""
     parted = [one.partition("=") for one in where or []]
     for name, sign, _ in parted:
         if not sign:
             raise UsageError(f"where={name!r} is not of the form FIELD=VALUE.")
     question = Question(text, tuple((name, value) for name, _, value in parted), limit)
-    found = s.search().query(INDEXES[index], question)
-    return HitsShown(total=found.total, documents=found.documents)
+    return s.search().query(INDEXES[index], question)
 
 
 @router.get("/search/{index}/missing")

@@ -1,7 +1,6 @@
 """Runs: history, log, what a plan would write; cancel, resume, approve, follow."""
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated
 
@@ -10,9 +9,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from tis_sync.errors import UsageError
 from tis_sync.jobs.catalogue import job_named
-from tis_sync.runs.run import NIGHT
+from tis_sync.runs.run import NIGHT, Line
 from tis_sync.web import acts
-from tis_sync.web.api.shown import PAGE, Key, Limit, LineShown, Page, PlanShown, RunShown, shown
+from tis_sync.web.api.shown import PAGE, Key, Limit, Page, PlanShown, RunShown, shown
 from tis_sync.web.depends import Feeds, RunId, Servers, Updater
 from tis_sync.web.follow import following
 from tis_sync.web.problems import PROBLEMS
@@ -51,10 +50,9 @@ def log(
     run_id: str,
     s: Servers,
     after: Annotated[int, Query(ge=0, lt=2**63, description="The id of a line.")] = 0,
-) -> list[LineShown]:
+) -> list[Line]:
     """The log of a run: the lines behind the one with id `after`."""
-    found = s.history.get(run_id)
-    return [LineShown(**asdict(line)) for line in s.history.lines(found.id, after)]
+    return s.history.lines(s.history.get(run_id).id, after)
 
 
 @router.get("/runs/{run_id}/plan")
@@ -85,7 +83,7 @@ async def events(run_id: RunId, s: Servers, live: Feeds) -> AsyncIterator[Server
         for line in seen.lines:
             if line.id > last_line:
                 last_line = line.id
-                yield ServerSentEvent(event="line", data=LineShown(**asdict(line)))
+                yield ServerSentEvent(event="line", data=line)
         if seen.ended:
             yield ServerSentEvent(event="end", data=seen.family[0].state)
             return

@@ -74,15 +74,6 @@ class RunShown(BaseModel):
     error: str | None
 
 
-class LineShown(BaseModel):
-    """A line of a run's log."""
-
-    id: int
-    at: datetime
-    level: str
-    text: str
-
-
 class PlanShown(BaseModel):
     """What a dry run would write: counts, and the first rows of each kind."""
 
