@@ -61,7 +61,10 @@ class Console:
         )
         is_json = "json" in reply.headers.get("content-type", "")
         return Answer(
-            reply.status_code, reply.headers, reply.text, reply.json() if is_json else None
+            reply.status_code,
+            reply.headers,
+            reply.text,
+            reply.json() if is_json and reply.content else None,
         )
 
 

@@ -11,7 +11,7 @@ from dbos import error as dbos_error
 from tis_sync.errors import UsageError
 from tis_sync.jobs.base import Job
 from tis_sync.logs import get
-from tis_sync.runs.run import Run
+from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.schedule import PREFIX, schedule_name
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflows import PARTS_QUEUE, RUNS_QUEUE, WORKFLOW_VERSION
@@ -93,11 +93,16 @@ def resume(services: Services, run_id: str) -> Run:
     """Let a cancelled run go on from its last finished step, on any worker.
 
     Raises:
-        UsageError: there is no such run, or it was not cancelled.
+        UsageError: there is no such run, or it was not cancelled, or it is a night.
         AlreadyRunningError: another run of the job is active.
 
     """
-    run = services.history.reopen(services.history.get(run_id).id)
+    run = services.history.get(run_id)
+    if run.job == NIGHT:
+        raise UsageError(
+            "A night does not go on; start a new one (`tis-sync night`): it writes what is left."
+        )
+    run = services.history.reopen(run.id)
     with _client(services) as client:
         parts = client.list_workflows(
             parent_workflow_id=run.id, status="CANCELLED", load_input=False, load_output=False

@@ -22,7 +22,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         super().__init__(
             uvicorn.Config(
-                app, host, port, log_config=None, server_header=False,
+                # No access log: addresses may hold what signs somebody in.
+                app, host, port, log_config=None, access_log=False, server_header=False,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )  # fmt: skip

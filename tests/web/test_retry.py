@@ -1,0 +1,56 @@
+"""What failed for good is tried again from the page, and by API."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import Broker, eventually
+from tests.exporting import ended, export
+from tests.listening import listener
+from tests.running import working
+from tests.starters import starters
+from tests.web.conftest import console
+from tests.world import World
+from tis_sync.esr.broker import letters
+from tis_sync.esr.broker.topology import APP_COMMANDS
+from tis_sync.esr.commands import Commands
+from tis_sync.settings import Settings
+
+
+def test_a_dead_command_is_tried_again_from_the_page(embedded_tcs: World, tmp_path: Path) -> None:
+    embedded_tcs.fill(starters(1))
+    folder = tmp_path / "out"
+    folder.write_text("a file where a folder should be")
+    settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, export_url=f"file://{folder}")
+    with working(settings) as s, console(s) as call:
+        (dead,) = export(s, "WES")
+        page = call("GET", "/esr").text
+        assert "Failed for good" in page
+        assert f"/sync/esr/commands/{dead.id}/retry" in page
+        (alarm,) = call("GET", "/api/v1/alarms").json
+        assert alarm["kind"] == "dead"
+        folder.unlink()
+        assert call("POST", f"/esr/commands/{dead.id}/retry", form={}).status == 303
+        (done,) = ended(s, [dead.id])
+        assert done.state == "done"
+        assert "Failed for good" not in call("GET", "/esr").text
+        assert call("POST", f"/api/v1/esr/commands/{dead.id}/retry").status == 400
+        assert call("POST", "/api/v1/esr/commands/none/retry").status == 404
+
+
+@pytest.mark.servers
+def test_a_dead_letter_is_sent_again_by_api(
+    embedded_tcs: World, tmp_path: Path, broker: Broker
+) -> None:
+    settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, broker_url=broker.url)
+    with listener(settings) as s, console(s) as call:
+        broker.send(APP_COMMANDS, {"deanery": "XYZ"})
+        eventually(lambda: len(letters.waiting(s.state)) == 1)
+        (letter,) = call("GET", "/api/v1/esr/letters").json
+        assert letter["reason"].startswith("deanery: Input should be")
+        assert "deanery: Input should be" in call("GET", "/esr").text
+        assert call("POST", f"/api/v1/esr/letters/{letter['id']}/retry").status == 204
+        # It makes no more sense than before: it dies again, as another letter.
+        eventually(lambda: [x.id for x in letters.waiting(s.state)] not in ([], [letter["id"]]))
+        assert call("POST", "/api/v1/esr/letters/none/retry").status == 404
+        assert Commands(s.state).recent(10) == []
