@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.conftest import absent
 from tests.oidc import OidcProvider
@@ -25,6 +25,7 @@ from tis_sync.web import tokens
 WIDTHS = (1280, 390)
 PEOPLE = 300
 PATIENCE_SECONDS = 60.0
+expect.set_options(timeout=20_000)  # milliseconds; the machine does other work, too
 
 
 @dataclass

@@ -36,9 +36,7 @@ def remedy(alarm: Alarm) -> Remedy:
     job = BY_NAME.get(alarm.subject)
     if job is not None:
         look = f"/sync/jobs/{job.key}" if alarm.run_id is None else f"/sync/runs/{alarm.run_id}"
-        if alarm.kind == "held":
-            # To let a plan through, one has to have seen what it removes: no button here.
-            return Remedy(look, part)
+        # To let a held plan through, one has to have seen what it removes: no button for it here.
         if alarm.kind in {"failed", "overdue"}:
             return Remedy(look, part, "Run it now", f"/sync/jobs/{job.key}/run")
         return Remedy(look, part)
