@@ -151,6 +151,7 @@ def test_the_pages_work_without_scripts(page_without_scripts: Page, service: Ser
     expect(page.get_by_text("2026-02-30")).to_be_visible()
     page.go_back()
     page.get_by_role("button", name="Run", exact=True).click()
+    expect(page).to_have_url(re.compile("/sync/runs/"))
     for _ in range(100):
         page.reload()
         if page.locator(".console-status .nhsuk-tag").inner_text() == "succeeded":

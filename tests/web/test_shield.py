@@ -3,6 +3,7 @@
 import socket
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -145,10 +146,16 @@ def test_markup_in_what_is_shown_stays_text(call: Console, s: Services) -> None:
         assert "&lt;img" in said, path
 
 
-def test_our_mistakes_are_told_without_their_insides(call: Console, s: Services) -> None:
-    s.state.dispose()
-    broken = replace(s, settings=s.settings.model_copy(update={"night_times": {"x": "y"}}))
-    with console(broken) as other:
-        said = other("GET", "/api/v1/jobs")
-    assert "Traceback" not in said.text
+def test_our_mistakes_are_told_without_their_insides(s: Services) -> None:
+    def broken() -> datetime:
+        raise ValueError("an inside that nobody is to see")
+
+    with console(replace(s, given_clock=broken)) as call:
+        said = call("GET", "/api/v1/esr/at-risk")
+        page = call("GET", "/esr")
+    assert (said.status, said.json["detail"]) == (500, "Our mistake; the log says more.")
     assert said.headers["content-type"] == "application/problem+json"
+    assert (page.status, "Our mistake" in page.text) == (500, True)
+    for answer in (said, page):
+        assert "an inside" not in answer.text
+        assert "Traceback" not in answer.text

@@ -13,15 +13,8 @@ from tis_sync.errors import AlreadyRunningError, TisSyncError
 from tis_sync.settings import load_settings
 
 INTERRUPTED = 130
-COMMANDS = (
-    doing,
-    looking,
-    esr,
-    dead,
-    health,
-    serve,
-    token,
-)  # importing them registers their commands
+# Importing them registers their commands.
+COMMANDS = (doing, looking, esr, dead, health, serve, token)
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ DAYS = 365
 
 @token_app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What it is for; kept for ever in the audit log.")],
+    name: Annotated[
+        str, typer.Argument(help="What it is for; shown in the list, and in the audit log.")
+    ],
     *,
     role: Annotated[str, typer.Option(help="view, or update.")] = VIEW,
     days: Annotated[int, typer.Option(min=1, help="How long it is taken.")] = DAYS,

@@ -131,7 +131,7 @@ def export(
         key: idempotency key.
 
     Raises:
-        UsageError: the day lies in the future.
+        UsageError: the day lies in the future, or the key was used otherwise.
 
     """
     today = london_day(s.clock())
@@ -140,9 +140,12 @@ def export(
     with _audited(s, who, "export", subject, {"day": day, "new": new}):
         if day > today:
             raise UsageError(f"{day} lies in the future; today is {today} (London).")
-        once = id_of(who, key)
+        once, commands = id_of(who, key), Commands(s.state)
+        known = [] if once is None else commands.with_key([f"{once}/{code}" for code in deaneries])
+        if any((c.file_type, c.day, c.new) != (file_type, day, new) for c in known):
+            raise UsageError("This idempotency key was used for another request; make a new one.")
         asked = [
-            Commands(s.state).ask(
+            commands.ask(
                 file_type=file_type, deanery=code, day=day, trigger=MANUAL, who=who.name,
                 now=s.clock(), new=new, key=None if once is None else f"{once}/{code}",
             )

@@ -71,12 +71,16 @@ class Live:
                 self._feeds.pop(name, None)
 
     async def _keep(self, feed: _Feed) -> None:
+        troubled = False
         while True:
             try:
                 value = await asyncio.to_thread(feed.read)
             except Exception as error:  # noqa: BLE001  our state may be away for a while
-                get().warning("live update failed", reason=str(error)[:200])
+                if not troubled:
+                    get().warning("live updates failed", reason=str(error)[:200])
+                troubled = True
             else:
+                troubled = False
                 if not feed.version or value != feed.value:
                     feed.value, feed.version = value, feed.version + 1
                     feed.changed.set()

@@ -34,7 +34,7 @@ def _set(s: Services, answer: Response, name: str, value: str, lasts: timedelta)
     )  # fmt: skip
 
 
-@router.get("/signin", name="sign_in")
+@router.get("/signin")
 def sign_in(
     request: Request,
     s: Servers,

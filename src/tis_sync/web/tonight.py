@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
 from typing import Generic, TypeVar
 
 from tis_sync.alerts.alarms import Alarm
@@ -13,7 +14,7 @@ from tis_sync.errors import TisSyncError
 from tis_sync.jobs.base import IndexProduct, Job
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import NIGHT, Run
-from tis_sync.runs.schedule import last_time, times
+from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
 from tis_sync.runs.workers import living
 from tis_sync.web.picture import Graph, Usual, graph, title_of, usual
@@ -33,7 +34,7 @@ class JobNow:
     Attributes:
         job: which.
         title: its name in words.
-        state: of its run this night; "waiting": its time has not come; "never ran".
+        state: of its run this night; "waiting": it has not run this night; "never ran".
         run: its newest run that was meant to write.
         tonight: whether that run is of this night.
         at: its time of day, UTC.
@@ -144,7 +145,7 @@ def tonight(s: Services, counts: Callable[[], Counts]) -> Tonight:
         elif run.state == "succeeded":
             checks.setdefault(run.job, run)
     at = times(s.settings)
-    jobs = [_job_now(job, runs[job.name], midnight, last_time(at[job.name], now)) for job in JOBS]
+    jobs = [_job_now(job, runs[job.name], midnight, at[job.name]) for job in JOBS]
     longest = max(
         [now_.seconds or 0.0 for now_ in jobs] + [n.usual.high for n in jobs if n.usual],
         default=0.0,
@@ -166,7 +167,7 @@ def tonight(s: Services, counts: Callable[[], Counts]) -> Tonight:
     )
 
 
-def _job_now(job: Job, runs: list[Run], midnight: datetime, came: datetime) -> JobNow:
+def _job_now(job: Job, runs: list[Run], midnight: datetime, at: clock_time) -> JobNow:
     """`runs`: those of the last nights, newest first."""
     last = runs[0] if runs else None
     of_tonight = last is not None and (last.created_at >= midnight or last.is_active)
@@ -181,7 +182,7 @@ def _job_now(job: Job, runs: list[Run], midnight: datetime, came: datetime) -> J
         if run.state == "succeeded" and run.seconds is not None and run is not last:
             nights.setdefault(run.created_at.date(), run.seconds)
     return JobNow(
-        job, title_of(job), state, last, of_tonight, f"{came:%H:%M}",
+        job, title_of(job), state, last, of_tonight, f"{at:%H:%M}",
         usual(list(nights.values())), done,
     )  # fmt: skip
 
