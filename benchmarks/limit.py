@@ -11,7 +11,7 @@ from tis_sync.reconcile.index import encoded
 from tis_sync.reconcile.partitions import partitions
 from tis_sync.search.bulk import cut, encode
 from tis_sync.search.elastic import ElasticTransport
-from tis_sync.search.rest import BULK_ANSWER, NDJSON, RestEngine
+from tis_sync.search.rest import BULK_ANSWER, JSON, RestEngine
 from tis_sync.settings import Settings
 from tis_sync.tcs.source import Source
 
@@ -37,7 +37,7 @@ def replay(
     path = f"/{index}-write/_bulk?require_alias=true&filter_path={BULK_ANSWER}"
 
     def send(body: bytes) -> None:
-        reply = transport.request("POST", path, body, NDJSON)
+        reply = transport.request("POST", path, body, JSON)
         assert reply.status == 200, reply.reason
         assert not reply.data["errors"], reply.data
 

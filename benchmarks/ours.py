@@ -91,7 +91,7 @@ def _run(services: Services, name: str, options: Options) -> Run:
 
 def _wait(services: Services, run_id: str) -> None:
     while any(run.is_active for run in services.history.family(run_id)):
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def _change_one_percent(engine: sa.Engine) -> None:

@@ -106,8 +106,7 @@ class World:
         assert isinstance(product, IndexProduct)
         views, _ = self.views(job, AsOf.on(today))
         index = search.begin(product.spec, build)
-        for documents in index_plans.encoded(views, product.form):
-            assert not search.write(index, documents, []).refused
+        assert not search.write(index, index_plans.encoded(views, product.form)).refused
         search.refresh(index)
         search.publish(product.spec, index)
         return index

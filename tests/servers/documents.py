@@ -80,8 +80,7 @@ def people(count: int) -> pl.DataFrame:
 def build(engine: SearchEngine, frame: pl.DataFrame, name: str) -> str:
     """Build an index of views and publish it."""
     index = engine.begin(SPEC, name)
-    for documents in encoded(frame, FORM):
-        engine.write(index, documents, [])
+    engine.write(index, encoded(frame, FORM))
     engine.refresh(index)
     engine.publish(SPEC, index)
     return index

@@ -137,6 +137,6 @@ def test_too_large_a_document_costs_that_document(elasticsearch: str, tmp_path: 
         index = engine.begin(SPEC, "one")
         from tis_sync.search.documents import encode
 
-        delivery = engine.write(index, encode(people(20), FORM), [])
+        delivery = engine.write(index, [encode(people(20), FORM)])
         assert [identity for identity, _ in delivery.refused] == ["3"]
         assert engine.refresh(index) == 19

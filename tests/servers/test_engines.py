@@ -75,7 +75,7 @@ def test_readers_see_nothing_of_a_build_before_it_is_published(search: SearchEng
         search.query(SPEC, Query(""))
     build(search, people(5), "old")
     index = search.begin(SPEC, "new")
-    search.write(index, encode(people(50), FORM), [])
+    search.write(index, [encode(people(50), FORM)])
     assert search.refresh(index) == 50
     assert search.query(SPEC, Query("")).total == 5
     search.publish(SPEC, index)
@@ -94,9 +94,9 @@ def test_the_previous_index_is_kept_and_older_ones_go(search: SearchEngine) -> N
 
 def test_a_build_that_is_begun_again_goes_on_where_it_was(search: SearchEngine) -> None:
     index = search.begin(SPEC, "one")
-    search.write(index, encode(people(20), FORM), [])
+    search.write(index, [encode(people(20), FORM)])
     assert search.begin(SPEC, "one") == index
-    search.write(index, encode(people(20), FORM), [])
+    search.write(index, [encode(people(20), FORM)])
     assert search.refresh(index) == 20
     search.abandon(index)
     assert not search.exists(SPEC, index)
@@ -120,7 +120,7 @@ def test_only_what_differs_is_planned_and_applying_it_makes_the_index_right(
     assert plan.changed["id"].to_list() == ["50"]
     assert sorted(plan.removed) == ["1", "100", "2"]
     assert (plan.considered, plan.existing) == (99, 100)
-    search.write(index, pl.concat([plan.added, plan.changed]), plan.removed)
+    search.write(index, [plan.added, plan.changed], plan.removed)
     assert search.refresh(index) == 99
     assert difference(search, index, wanted, FORM, everything).is_empty
 
@@ -165,7 +165,7 @@ def test_a_document_that_the_server_never_takes_costs_that_document(
         .then(pl.col("body").str.replace('"gradeId":2', '"gradeId":"two"', literal=True))
         .otherwise("body")
     )
-    delivery = engine.write(index, documents, [])
+    delivery = engine.write(index, [documents])
     ((refused, reason),) = delivery.refused
     assert (refused, delivery.written) == ("2", 2)
     assert "gradeId" in reason
@@ -176,7 +176,7 @@ def test_a_chunk_never_creates_an_index_by_accident(
 ) -> None:
     engine = connect(Settings(home=tmp_path, search_url=search_url("elasticsearch")))
     with pytest.raises(TisSyncError, match="The index is gone"):
-        engine.write("persons-never-begun", encode(people(3), FORM), [])
+        engine.write("persons-never-begun", [encode(people(3), FORM)])
     assert not engine.exists(SPEC, "persons-never-begun-write")
 
 

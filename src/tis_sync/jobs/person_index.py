@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from tis_sync.jobs.base import AsOf, IndexProduct, Job
 from tis_sync.jobs.dates import current, future
+from tis_sync.jobs.reads import MEMBERSHIPS
 from tis_sync.search.documents import DocumentForm
 from tis_sync.search.model import Filter, IndexSpec
 from tis_sync.tcs import tables as t
@@ -74,9 +75,10 @@ def views(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
             on="personId",
             how="left",
         )
+        .join(placements, on="personId", how="left")
+        # The lists last: every join copies what it finds.
         .join(_trusts(frames), on="personId", how="left")
         .join(_memberships(frames, as_of), on="personId", how="left")
-        .join(placements, on="personId", how="left")
         .with_columns(
             pl.col("trusts").fill_null([]),
             pl.col("programmeMemberships").fill_null([]),
@@ -116,8 +118,8 @@ def _trusts(frames: Frames) -> pl.LazyFrame:
     return (
         frames["PersonTrust"]
         .lazy()
-        .unique()
         .sort("personId", "trustId")
+        .unique(maintain_order=True)
         .group_by("personId", maintain_order=True)
         .agg(trusts=pl.struct("personId", "trustId"))
     )
@@ -135,6 +137,9 @@ def _memberships(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
     return (
         frames["CurriculumMembership"]
         .lazy()
+        .join(
+            frames["ProgrammeMembership"].lazy(), left_on="programmeMembershipUuid", right_on="uuid"
+        )
         .join(frames["Programme"].lazy(), left_on="programmeId", right_on="id", how="left")
         .sort("personId", "id")
         .group_by("personId", maintain_order=True)
@@ -234,16 +239,16 @@ PERSON_INDEX = Job(
             Read(t.GdcDetails, ("id", "gdcNumber"), by=t.GdcDetails.c.id),
             Read(t.PersonOwner, ("id", "owner", "rule"), by=t.PersonOwner.c.id),
             Read(t.PersonTrust, ("personId", "trustId"), by=t.PersonTrust.c.personId),
+            MEMBERSHIPS,
             Read(
                 t.CurriculumMembership,
-                ("id",),
+                ("id", "programmeMembershipUuid"),
                 by=t.ProgrammeMembership.c.personId,
                 through=(
                     t.ProgrammeMembership,
                     t.CurriculumMembership.c.programmeMembershipUuid
                     == t.ProgrammeMembership.c.uuid,
                 ),
-                also=("personId", "programmeId", "programmeStartDate", "programmeEndDate"),
             ),
             Read(
                 t.Placement,
@@ -270,8 +275,8 @@ PERSON_INDEX = Job(
         form=DocumentForm(
             key="personId",
             fields=FIELDS,
-            searched=("fullName", "gmcNumber", "gdcNumber", "publicHealthNumber", "personId"),
             sorted_by=("surname", "forenames"),
+            searched=("gmcNumber", "gdcNumber", "publicHealthNumber", "personId"),
         ),
         keys=t.Person.c.id,
     ),

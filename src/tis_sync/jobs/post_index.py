@@ -251,15 +251,14 @@ POST_INDEX = Job(
         form=DocumentForm(
             key="id",
             fields=FIELDS,
+            sorted_by=("nationalPostNumber",),
             searched=(
-                "nationalPostNumber",
                 "currentTraineeSurnames",
                 "currentTraineeForenames",
                 "primarySpecialtyName",
                 "programmes",
                 "id",
             ),
-            sorted_by=("nationalPostNumber",),
         ),
         keys=t.Post.c.id,
     ),

@@ -5,8 +5,6 @@ made from what is there, applied only where it still fits, and documents have st
 Results are small, as DBOS records them.
 """
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -24,7 +22,6 @@ from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.services import Services
 from tis_sync.runs.workspace import Workspace
 from tis_sync.search.documents import encode
-from tis_sync.search.model import Delivery
 from tis_sync.tcs import schema
 from tis_sync.tcs.connect import explained
 from tis_sync.tcs.source import KeyRange, Read, SetAside
@@ -141,8 +138,7 @@ def apply(services: Services, run: Run, keys: KeyRange, index: str | None) -> in
         assert index is not None
         if not isinstance(made, IndexPlan):
             made, _ = _plan_index(services, run, product, keys, index)
-        documents = pl.concat([made.added, made.changed])
-        delivery = services.search().write(index, documents, made.removed)
+        delivery = services.search().write(index, [made.added, made.changed], made.removed)
         return _refused(services, run, delivery.refused)
     raise AssertionError
 
@@ -152,19 +148,9 @@ def fill(services: Services, run: Run, keys: KeyRange, index: str) -> Part:
     product = BY_NAME[run.job].product
     assert isinstance(product, IndexProduct)
     views, bad = _views(services, run, product, keys)
-    deliveries: list[Delivery] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="send") as sender:
-        # While documents are sent, the next are encoded; only then is the outcome waited for.
-        sent: deque[Future[Delivery]] = deque()
-        for documents in index_plans.encoded(views, product.form):
-            sent.append(sender.submit(services.search().write, index, documents, []))
-            if len(sent) > 1:
-                deliveries.append(sent.popleft().result())
-        deliveries += [future.result() for future in sent]
-    written = sum(delivery.written for delivery in deliveries)
-    refused = sum(_refused(services, run, delivery.refused) for delivery in deliveries)
-    set_aside = refused + _report(services, run, bad)
-    return Part(considered=views.height, added=written, set_aside=set_aside)
+    delivery = services.search().write(index, index_plans.encoded(views, product.form))
+    set_aside = _refused(services, run, delivery.refused) + _report(services, run, bad)
+    return Part(considered=views.height, added=delivery.written, set_aside=set_aside)
 
 
 def desired_rows(services: Services, run: Run, keys: KeyRange) -> pl.DataFrame:

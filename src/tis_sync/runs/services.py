@@ -63,6 +63,12 @@ class Services:
         return self.given_clock or clock_of(self.settings)
 
     @cached_property
+    def partition_slots(self) -> threading.Semaphore:
+        """One for each partition that this process may have in memory."""
+        with self._lock:
+            return threading.Semaphore(self.settings.partitions_at_once)
+
+    @cached_property
     def state(self) -> sa.Engine:
         """The state database, its tables at the newest version."""
         with self._lock:

@@ -24,7 +24,6 @@ from tis_sync.tcs import schema
 from tis_sync.tcs.source import KeyRange
 
 TURN_SECONDS = 0.2  # how often a waiting run looks at those it waits for
-BUILD_PARTS = 4
 Keys = list[int | None]  # a key range, as DBOS records it
 
 
@@ -90,8 +89,7 @@ def prepare(run_id: str) -> Prepared:
         java_lock.take(s, job, run)
         columns = _key_columns(job)
         mode, index = _mode(s, job, run)
-        width = s.settings.partition_keys
-        ranges = partitions(engine, columns, width if mode != "build" else _build_width(width))
+        ranges = partitions(engine, columns, s.settings.partition_keys)
         log.info("started", job=job.name, partitions=len(ranges), today=str(run.as_of.today))
     if s.settings.alert_runs and not run.options.dry_run:
         s.tell(f"{job.name} started", f"Run {run.id[:8]}, asked for by {run.who}.")
@@ -102,7 +100,7 @@ def prepare(run_id: str) -> Prepared:
 def plan_partition(run_id: str, keys: Keys, index: str | None) -> parts.Part:
     """Plan one partition."""
     s = services()
-    with run_log(run_id):
+    with run_log(run_id), s.partition_slots:
         part = parts.plan(s, s.history.get(run_id), KeyRange(*keys), index)
     s.history.partition_done(run_id)
     return part
@@ -112,7 +110,7 @@ def plan_partition(run_id: str, keys: Keys, index: str | None) -> parts.Part:
 def apply_partition(run_id: str, keys: Keys, index: str | None) -> int:
     """Apply one partition's plan; returns how many documents were refused."""
     s = services()
-    with run_log(run_id):
+    with run_log(run_id), s.partition_slots:
         refused = parts.apply(s, s.history.get(run_id), KeyRange(*keys), index)
     s.history.partition_done(run_id)
     return refused
@@ -122,7 +120,7 @@ def apply_partition(run_id: str, keys: Keys, index: str | None) -> int:
 def fill_partition(run_id: str, keys: Keys, index: str) -> parts.Part:
     """Write one partition's documents into a new index."""
     s = services()
-    with run_log(run_id):
+    with run_log(run_id), s.partition_slots:
         part = parts.fill(s, s.history.get(run_id), KeyRange(*keys), index)
     s.history.partition_done(run_id)
     return part
@@ -329,11 +327,6 @@ def _mode(s: Services, job: Job, run: Run) -> tuple[str, str | None]:
     if live is not None and fits and not run.options.rebuild:
         return "index", live.name
     return ("count" if run.options.dry_run else "build"), None
-
-
-def _build_width(width: int) -> int:
-    """Keys a partition of a build: fewer, so that one is read while another is being sent."""
-    return max(1, width // BUILD_PARTS)
 
 
 def _key_columns(job: Job) -> list[Any]:

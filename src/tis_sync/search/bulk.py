@@ -10,8 +10,8 @@ whole delivery: nothing incomplete is ever published.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ LONGEST_WAIT_SECONDS = 30.0
 PASSING = {429, 500, 502, 503, 504}  # statuses that pass by themselves
 TOO_LARGE = 413
 MISSING = 404
+FAILED = 400  # this status, and those above
 INDEX_LINE = '{"index":{"_id":"'
 DELETE_LINE = '{"delete":{"_id":"'
 LINE_BYTES = len(INDEX_LINE) + len('"}}\n') + len("\n")
@@ -81,25 +82,30 @@ class Courier:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def deliver(
-        self, call: BulkCall, documents: pl.DataFrame, deletes: Sequence[str] = ()
+        self, call: BulkCall, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
     ) -> Delivery:
         """Write documents (id, body), and when all are in, delete ids.
+
+        Frames of documents are taken as they are needed: one chunk waits while others are on
+        their way, so that there is always one to send, and never many in memory.
 
         Raises:
             DeliveryError: a chunk was refused for longer than the patience, or for good.
 
         """
         delivery = Delivery()
-        with ThreadPoolExecutor(self.pressure.most, thread_name_prefix="bulk") as threads:
-            futures = [
-                threads.submit(self._send, call, chunk, delivery)
-                for chunk in cut(documents, self.chunk_bytes)
-            ]
-            done, pending = wait(futures, return_when="FIRST_EXCEPTION")
-            for future in pending:
-                future.cancel()
-            for future in done:
-                future.result()
+        threads = ThreadPoolExecutor(self.pressure.most, thread_name_prefix="bulk")
+        try:
+            under_way: set[Future[None]] = set()
+            for part in documents:
+                for chunk in cut(part, self.chunk_bytes):
+                    if len(under_way) > self.pressure.most:
+                        done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                        _raise_failures(done)
+                    under_way.add(threads.submit(self._send, call, chunk, delivery))
+            _raise_failures(as_completed(under_way))
+        finally:
+            threads.shutdown(cancel_futures=True)
         for start in range(0, len(deletes), DELETES_A_CHUNK):
             gone = pl.DataFrame(
                 {"id": list(deletes[start : start + DELETES_A_CHUNK])}, schema={"id": pl.String}
@@ -151,36 +157,50 @@ class Courier:
         """Book what the server took and what it never will; return what is to be sent again."""
         is_delete = "body" not in part.columns
         if not reply.data.get("errors"):
-            taken, again, refused, reason = part.height, [], [], ""
+            again, refused, reason = part.clear(), [], ""
         else:
             outcomes = [next(iter(item.values())) for item in reply.data["items"]]
-            again = [o["_id"] for o in outcomes if o["status"] in PASSING]
-            bad = [o for o in outcomes if o["status"] >= 400 and o["status"] not in PASSING]
-            if is_delete:
-                bad = [o for o in bad if o["status"] != MISSING]
-            lost = next((o for o in bad if o["status"] == MISSING), None)
+            status = pl.Series([o["status"] for o in outcomes], dtype=pl.Int64)
+            passing = status.is_in(sorted(PASSING))
+            again = part.filter(passing)
+            reason = next((_reason(o) for o in outcomes if o["status"] in PASSING), "")
+            bad = [
+                (identity, o)
+                for identity, o in zip(part["id"], outcomes, strict=True)
+                if o["status"] >= FAILED
+                and o["status"] not in PASSING
+                and not (is_delete and o["status"] == MISSING)
+            ]
+            lost = next((o for _, o in bad if o["status"] == MISSING), None)
             if lost:
-                raise DeliveryError(f"The index is gone: {Reply(MISSING, lost).reason}.")
-            refused = [(o["_id"], Reply(o["status"], o).reason) for o in bad]
-            reason = next(
-                (Reply(o["status"], o).reason for o in outcomes if o["status"] in PASSING), ""
-            )
-            taken = part.height - len(again) - len(refused)
+                raise DeliveryError(f"The index is gone: {_reason(lost)}.")
+            refused = [(identity, _reason(o)) for identity, o in bad]
+        taken = part.height - again.height - len(refused)
         with self._lock:
             if is_delete:
                 delivery.deleted += taken
             else:
                 delivery.written += taken
             delivery.refused += refused
-        return part.filter(pl.col("id").is_in(again)), reason
+        return again, reason
 
     def _learn(self, failed_bytes: int) -> None:
         with self._lock:
             self.chunk_bytes = min(self.chunk_bytes, max(1, failed_bytes // 2))
 
 
+def _reason(outcome: Any) -> str:
+    """Why one document was not taken."""
+    return Reply(outcome["status"], outcome).reason
+
+
+def _raise_failures(done: Iterable[Future[None]]) -> None:
+    for future in done:
+        future.result()
+
+
 def cut(documents: pl.DataFrame, chunk_bytes: int) -> Iterator[pl.DataFrame]:
-    """Cut documents (id, body) into chunks whose encoded form is at most `chunk_bytes` long.
+    """Cut documents (id, body) into even chunks whose encoded form is at most `chunk_bytes` long.
 
     Only a document that is longer by itself makes a longer chunk.
     """
@@ -192,9 +212,11 @@ def cut(documents: pl.DataFrame, chunk_bytes: int) -> Iterator[pl.DataFrame]:
         _bytes=pl.col("id").str.len_bytes() + pl.col("body").str.len_bytes() + LINE_BYTES,
     )
     longest = int(sized["_bytes"].max())  # type: ignore[arg-type]
-    # A group may pass its share by the document that crosses the border, so leave room for one.
-    share = max(1, chunk_bytes - longest)
     ends = sized["_bytes"].cast(pl.Int64).cum_sum()
+    # A group may pass its share by the document that crosses the border, so leave room for one.
+    most = max(1, chunk_bytes - longest)
+    # Of about the same size: a small one at the end would leave the server idle beside it.
+    share = -(-ends[-1] // -(-ends[-1] // most))
     groups = (ends // share).rle().struct.field("len")
     start = 0
     for length in groups:
@@ -205,11 +227,12 @@ def cut(documents: pl.DataFrame, chunk_bytes: int) -> Iterator[pl.DataFrame]:
 def encode(chunk: pl.DataFrame) -> bytes:
     """The bulk body of a chunk: an index action a document, or a delete action an id."""
     if "body" in chunk.columns:
-        lines = pl.concat_str(pl.lit(INDEX_LINE), "id", pl.lit('"}}\n'), "body")
+        lines = pl.concat_str(pl.lit(INDEX_LINE), "id", pl.lit('"}}\n'), "body", pl.lit("\n"))
     else:
-        lines = pl.concat_str(pl.lit(DELETE_LINE), "id", pl.lit('"}}'))
-    text: str = chunk.select(lines.str.join("\n")).item()
-    return text.encode() + b"\n"
+        lines = pl.concat_str(pl.lit(DELETE_LINE), "id", pl.lit('"}}\n'))
+    # As bytes from Polars: a Python text of characters beyond the first plane is four times as big.
+    body: bytes = chunk.select(lines.str.join("").cast(pl.Binary)).item()
+    return body
 
 
 def _wait_seconds(refusals: int) -> float:

@@ -14,15 +14,16 @@ class DocumentForm:
     Attributes:
         key: the integer column that partitions and buckets are cut by.
         fields: the columns that become the JSON object, in this order.
-        searched: text or number columns whose words can be searched.
-        sorted_by: text columns that answers are sorted by; the id decides between equals.
+        sorted_by: text columns that answers are sorted by; the id decides between equals. Their
+            words can be searched.
+        searched: other text or number columns whose words can be searched.
 
     """
 
     key: str
     fields: tuple[str, ...]
-    searched: tuple[str, ...]
     sorted_by: tuple[str, ...]
+    searched: tuple[str, ...]
 
 
 def fingerprints(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
@@ -45,17 +46,14 @@ def fingerprints(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
 
 def encode(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
     """Encode views as documents (id, bucket, hash, body; see `tis_sync.search.model`)."""
-    words = pl.concat_str(
-        [pl.col(c).cast(pl.String) for c in form.searched], separator=" ", ignore_nulls=True
-    )
-    name = pl.concat_str([pl.col(c) for c in form.sorted_by], separator=" ", ignore_nulls=True)
     marks = fingerprints(views, form)
+    words = pl.concat_str("sort", "others", separator=" ").str.strip_chars(" ")
     return marks.with_columns(
         views.select(
             fields=pl.struct(*form.fields).struct.json_encode().str.head(-1),
-            terms=normalised(words).str.replace_all(" ", '","', literal=True),
-            sort=normalised(name),
-        )
+            sort=_words(form.sorted_by),
+            others=_words(form.searched),
+        ).with_columns(terms=words.str.replace_all(" ", '","', literal=True))
     ).select(
         "id",
         "bucket",
@@ -75,6 +73,12 @@ def encode(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
             pl.lit("}}"),
         ),
     )
+
+
+def _words(columns: tuple[str, ...]) -> pl.Expr:
+    """The words of some columns, as one text."""
+    texts = [pl.col(column).cast(pl.String) for column in columns]
+    return normalised(pl.concat_str(texts, separator=" ", ignore_nulls=True))
 
 
 def normalised(text: pl.Expr) -> pl.Expr:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,40 +84,28 @@ class EmbeddedEngine:
                 (folder / META).write_text(json.dumps({"version": spec.version}))
         return name
 
-    def write(self, index: str, documents: pl.DataFrame, deletes: Sequence[str]) -> Delivery:
+    def write(
+        self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+    ) -> Delivery:
         """Put documents (id, bucket, hash, body) into an index and delete ids, in one commit."""
-        lines = documents.select(
-            pl.concat_str(
-                pl.lit('{"id":"'),
-                "id",
-                pl.lit('","bucket":'),
-                "bucket",
-                pl.lit(',"hash":'),
-                "hash",
-                pl.lit(',"sort":"'),
-                pl.col("body").str.json_path_match(f"$.{SYNC}.sort"),
-                pl.lit('","terms":'),
-                pl.col("body").str.json_path_match(f"$.{SYNC}.terms"),
-                pl.lit(',"body":'),
-                "body",
-                pl.lit("}"),
-            )
-        ).to_series()
+        written = 0
         with self._lock, self._storage():
             opened = self._index(index)
             fresh = opened.searcher().num_docs == 0
             with opened.writer(heap_size=WRITER_BYTES, num_threads=1) as writer:
-                if not fresh:
-                    for old in documents["id"]:
-                        writer.delete_documents_by_term("id", old)
                 for old in deletes:
                     writer.delete_documents_by_term("id", old)
-                for line in lines:
-                    writer.add_json(line)
+                for part in documents:
+                    if not fresh:
+                        for old in part["id"]:
+                            writer.delete_documents_by_term("id", old)
+                    for line in _lines(part):
+                        writer.add_json(line)
+                    written += part.height
                 writer.commit()
                 writer.wait_merging_threads()
             opened.reload()
-        return Delivery(written=documents.height, deleted=len(deletes))
+        return Delivery(written=written, deleted=len(deletes))
 
     def sums(self, index: str, low: int | None, high: int | None) -> pl.DataFrame:
         """Buckets of an index, from `low` to before `high`: bucket, count, total (Int64)."""
@@ -247,6 +235,27 @@ class EmbeddedEngine:
                     "TIS_SYNC_HOME to another one. The index that was there still serves."
                 ) from error
             raise
+
+
+def _lines(documents: pl.DataFrame) -> pl.Series:
+    """Documents in the form that Tantivy takes."""
+    return documents.select(
+        pl.concat_str(
+            pl.lit('{"id":"'),
+            "id",
+            pl.lit('","bucket":'),
+            "bucket",
+            pl.lit(',"hash":'),
+            "hash",
+            pl.lit(',"sort":"'),
+            pl.col("body").str.json_path_match(f"$.{SYNC}.sort"),
+            pl.lit('","terms":'),
+            pl.col("body").str.json_path_match(f"$.{SYNC}.terms"),
+            pl.lit(',"body":'),
+            "body",
+            pl.lit("}"),
+        )
+    ).to_series()
 
 
 def _count(answer: Any) -> int:

@@ -10,7 +10,7 @@ A document is a row of a frame, already encoded, so that every engine stores the
 | body | String | the JSON object, with our own fields in `tisSync` |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from json import dumps
@@ -27,7 +27,7 @@ SYNC = "tisSync"  # the object in each document, and in an index's _meta, that i
 # person in a hundred fetches the hashes of a sixth of the buckets, not of all.
 KEYS_A_BUCKET = 16
 HASH_BITS = 48
-ENCODING = 1  # to be raised when `tis_sync.search.documents` derives words or sort keys otherwise
+ENCODING = 2  # to be raised when `tis_sync.search.documents` derives words or sort keys otherwise
 
 FieldKind = Literal["keyword", "number", "text"]
 
@@ -167,8 +167,16 @@ class SearchEngine(Protocol):
     def begin(self, spec: IndexSpec, build: str) -> str:
         """Create (or find again) the empty index of a build; return its name. Nobody reads it."""
 
-    def write(self, index: str, documents: pl.DataFrame, deletes: Sequence[str]) -> Delivery:
-        """Put documents (id, bucket, hash, body) into an index, then delete ids from it.
+    def write(
+        self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+    ) -> Delivery:
+        """Put documents into an index, then delete ids from it.
+
+        Args:
+            index: its name.
+            documents: frames of documents (id, bucket, hash, body), taken as they are needed: the
+                next may be made while the last is on its way.
+            deletes: ids of documents.
 
         Raises:
             DeliveryError: the server kept refusing.

@@ -5,7 +5,7 @@ that a chunk can never create an index by accident. The alias that readers use p
 at a time and is switched in one request.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import polars as pl
@@ -26,9 +26,9 @@ from tis_sync.search.model import (
 BUCKETS_A_PAGE = 10_000  # of a composite aggregation; the servers' limit is 65,536
 BUCKETS_A_FETCH = 200
 HITS_A_PAGE = 10_000  # the servers' default limit of one answer
-NDJSON = {"content-type": "application/x-ndjson", "accept": "application/json"}
 JSON = {"content-type": "application/json", "accept": "application/json"}
-BULK_ANSWER = "errors,items.*._id,items.*.status,items.*.error"
+# No ids: outcomes come in the order in which documents went, and there are millions of them.
+BULK_ANSWER = "errors,items.*.status,items.*.error"
 BUCKET, HASH = f"{SYNC}.bucket", f"{SYNC}.hash"
 TERMS, SORT = f"{SYNC}.terms", f"{SYNC}.sort"
 
@@ -131,7 +131,9 @@ class RestEngine:
         )
         return name
 
-    def write(self, index: str, documents: pl.DataFrame, deletes: Sequence[str]) -> Delivery:
+    def write(
+        self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+    ) -> Delivery:
         """Put documents (id, body) into an index, then delete ids from it.
 
         Raises:
@@ -140,7 +142,7 @@ class RestEngine:
         """
         path = f"/{_write_alias(index)}/_bulk?require_alias=true&filter_path={BULK_ANSWER}"
         return self._courier.deliver(
-            lambda body: self._transport.request("POST", path, body, NDJSON), documents, deletes
+            lambda body: self._transport.request("POST", path, body, JSON), documents, deletes
         )
 
     def sums(self, index: str, low: int | None, high: int | None) -> pl.DataFrame:

@@ -61,6 +61,7 @@ class Read:
         columns: the columns read.
         by: the column that partitions are cut by; None: the whole table.
         through: a second table and the condition that leads to it, where `by` is a column of it.
+            A read of all keys that asks for nothing of that table leaves it out.
         also: columns of that second table to read too.
         where: narrows the read, given the as-of date.
         shared: other jobs of a night read the same, or other partitions: keep it for a while.
@@ -83,7 +84,8 @@ class Read:
     def statement(self, keys: KeyRange, today: date) -> sa.Select[Any]:
         """The SELECT for a key range."""
         statement = sa.select(*self.selected())
-        if self.through is not None:
+        narrowed = keys != KeyRange() or self.where is not None
+        if self.through is not None and (narrowed or self.also):
             other, condition = self.through
             statement = statement.join_from(self.table, other, condition)
         if self.by is not None:
