@@ -15,7 +15,8 @@ from tis_sync.reconcile.partitions import partitions
 from tis_sync.reconcile.plan import Plan, difference
 from tis_sync.search.model import SearchEngine
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Read, SetAside, Source
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import SetAside, Source
 from tis_sync.tcs.write import writing
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from tis_sync.search.elastic import ElasticTransport, unsupported
 from tis_sync.search.model import Query
 from tis_sync.search.pressure import Pressure
 from tis_sync.search.rest import RestEngine
-from tis_sync.tcs.source import KeyRange
+from tis_sync.tcs.read import KeyRange
 
 pytestmark = pytest.mark.servers
 PEOPLE = 400

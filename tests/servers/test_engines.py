@@ -15,7 +15,7 @@ from tis_sync.search.connect import connect
 from tis_sync.search.documents import encode
 from tis_sync.search.model import Query, SearchEngine
 from tis_sync.settings import Settings
-from tis_sync.tcs.source import KeyRange
+from tis_sync.tcs.read import KeyRange
 
 pytestmark = pytest.mark.servers
 QUERIES = [

@@ -18,7 +18,8 @@ from tis_sync.reconcile import table
 from tis_sync.reconcile.plan import Plan, difference
 from tis_sync.tcs import demo, schema, shedlock
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import KEPT_SECONDS, KeyRange, Read, Source
+from tis_sync.tcs.read import KeyRange, Read
+from tis_sync.tcs.source import KEPT_SECONDS, Source
 
 pytestmark = pytest.mark.servers
 EVERYTHING = KeyRange()

@@ -13,7 +13,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Frames, Read
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import Frames
 
 # Compared without case and without blanks, as users have typed them in many ways.
 TYPES = (

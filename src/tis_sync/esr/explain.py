@@ -16,7 +16,8 @@ from tis_sync.esr.records import records as records_of
 from tis_sync.runs.services import Services
 from tis_sync.tcs import tables as tcs
 from tis_sync.tcs.connect import explained
-from tis_sync.tcs.source import KeyRange, Read, Source, just
+from tis_sync.tcs.read import KeyRange, Read, just
+from tis_sync.tcs.source import Source
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from tis_sync.esr.plan import EXPORTED, INVALID, SCHEMA, TO_EXPORT, RecordPlan, 
 from tis_sync.reconcile.plan import OLD
 from tis_sync.state import esr as t
 from tis_sync.tcs import tables as tcs
-from tis_sync.tcs.source import Frames, KeyRange, Read, SetAside, Source, just
+from tis_sync.tcs.read import KeyRange, Read, just
+from tis_sync.tcs.source import Frames, SetAside, Source
 from tis_sync.tcs.write import KEYS_A_STATEMENT
 
 ROWS_A_STATEMENT = 5_000  # rows as Python objects at a time; bounds memory

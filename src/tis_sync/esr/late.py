@@ -18,7 +18,8 @@ from tis_sync.esr.plan import EXPORTED
 from tis_sync.runs.services import Services
 from tis_sync.state import esr as t
 from tis_sync.tcs import tables as tcs
-from tis_sync.tcs.source import KeyRange, Read, Source, just
+from tis_sync.tcs.read import KeyRange, Read, just
+from tis_sync.tcs.source import Source
 from tis_sync.tcs.write import KEYS_A_STATEMENT
 
 KIND = "too late"  # of alarm

@@ -9,7 +9,8 @@ from tis_sync.esr.deaneries import DNC
 from tis_sync.esr.sources import NOTIFICATION_SOURCES
 from tis_sync.state import esr as t
 from tis_sync.tcs import tables as tcs
-from tis_sync.tcs.source import KeyRange, Read, Source, just
+from tis_sync.tcs.read import KeyRange, Read, just
+from tis_sync.tcs.source import Source
 from tis_sync.tcs.write import KEYS_A_STATEMENT
 
 VPD_DIGITS = 3  # VPD codes are texts: "096", never "96"

@@ -15,7 +15,8 @@ from tis_sync.esr.eligible import WINDOW_WEEKS, is_type
 from tis_sync.esr.tell import alone
 from tis_sync.tcs import tables as tcs
 from tis_sync.tcs.connect import explained
-from tis_sync.tcs.source import Frames, KeyRange, Read, Source, just, polars_type
+from tis_sync.tcs.read import KeyRange, Read, just, polars_type
+from tis_sync.tcs.source import Frames, Source
 from tis_sync.tcs.write import insert, writing
 
 TABLE = tcs.EsrNotification

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from tis_sync.reconcile.plan import TableTarget
 from tis_sync.search.documents import DocumentForm
 from tis_sync.search.model import IndexSpec
-from tis_sync.tcs.source import Frames, Read
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import Frames
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from tis_sync.jobs.dates import current, future, past
 from tis_sync.jobs.reads import MEMBERSHIPS, PLACEMENTS
 from tis_sync.reconcile.plan import TableTarget
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Frames, Read
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import Frames
 
 
 def desired(frames: Frames, as_of: AsOf) -> pl.LazyFrame:

@@ -14,7 +14,8 @@ from tis_sync.jobs.base import AsOf, Job, TableProduct
 from tis_sync.jobs.reads import PLACEMENTS
 from tis_sync.reconcile.plan import TableTarget
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Frames, Read
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import Frames
 
 
 def by_employing_body(frames: Frames, _as_of: AsOf | None = None) -> pl.LazyFrame:
@@ -53,7 +54,7 @@ def _target(*, removes: bool) -> TableTarget:
 
 READS = (
     PLACEMENTS,
-    Read(t.Post, ("id", "employingBodyId", "trainingBodyId")),
+    Read(t.Post, ("id", "employingBodyId", "trainingBodyId"), shared=True),
 )
 STALE = "trusts do not see people who were placed with them since yesterday"
 

@@ -10,7 +10,8 @@ from tis_sync.jobs.dates import current
 from tis_sync.search.documents import DocumentForm
 from tis_sync.search.model import Filter, IndexSpec
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Frames, Read
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import Frames
 
 FIELDS = (
     "id",

@@ -7,7 +7,8 @@ import polars as pl
 from tis_sync.jobs.base import AsOf, Job, TableProduct
 from tis_sync.reconcile.plan import TableTarget
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Frames, Read
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import Frames
 
 
 def by_employing_body(frames: Frames, _as_of: AsOf | None = None) -> pl.LazyFrame:

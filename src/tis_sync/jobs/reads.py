@@ -1,7 +1,7 @@
 """Reads that several jobs of a night share: one scan of a large table serves them all."""
 
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.source import Read
+from tis_sync.tcs.read import Read
 
 PLACEMENTS = Read(
     t.Placement,

@@ -12,7 +12,7 @@ import polars as pl
 
 from tis_sync.search.documents import DocumentForm, encode, fingerprints
 from tis_sync.search.model import KEYS_A_BUCKET, SearchEngine
-from tis_sync.tcs.source import KeyRange
+from tis_sync.tcs.read import KeyRange
 
 VIEWS_AT_ONCE = 25_000  # encoded together: bounds memory, as an encoded document is a kilobyte
 

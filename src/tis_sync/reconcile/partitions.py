@@ -1,34 +1,21 @@
 """Cut the keys of a job into ranges of a fixed width, each planned and applied on its own."""
 
 from collections.abc import Iterable
-from itertools import pairwise
 
 import sqlalchemy as sa
 
 from tis_sync.search.model import KEYS_A_BUCKET
-from tis_sync.tcs.connect import explained
-from tis_sync.tcs.source import KeyRange
+from tis_sync.tcs.read import KeyRange
+from tis_sync.tcs.spans import spans
 
 
 def partitions(engine: sa.Engine, columns: Iterable[sa.Column[int]], width: int) -> list[KeyRange]:
-    """Ranges that cover every key, in order; the first and the last are open to their outer side.
+    """Ranges that cover every key, in order; see `spans`.
 
     Args:
         engine: TCS.
         columns: the columns in which keys stand; each begins an index of its table.
-        width: keys a range; rounded up to whole buckets of an index. Fewer than twice as many
-            stay together: two scans of half a table take longer than one of the whole.
+        width: keys a range; rounded up to whole buckets of an index.
 
     """
-    bounds: list[int] = []
-    with explained(engine, name="TCS", setting="TIS_SYNC_TCS_URL"), engine.connect() as connection:
-        for column in columns:
-            row = connection.execute(sa.select(sa.func.min(column), sa.func.max(column))).one()
-            bounds += [value for value in row if isinstance(value, int)]
-    width = -(-width // KEYS_A_BUCKET) * KEYS_A_BUCKET
-    least, most = min(bounds, default=0), max(bounds, default=0)
-    if most - least < 2 * width:
-        return [KeyRange()]
-    cuts = [*range((least // width + 1) * width, most + 1, width)]
-    edges: list[int | None] = [None, *cuts, None]
-    return [KeyRange(low, high) for low, high in pairwise(edges)]
+    return spans(engine, columns, -(-width // KEYS_A_BUCKET) * KEYS_A_BUCKET)

@@ -24,7 +24,8 @@ from tis_sync.runs.workspace import Workspace
 from tis_sync.search.documents import encode
 from tis_sync.tcs import schema
 from tis_sync.tcs.connect import explained
-from tis_sync.tcs.source import KeyRange, Read, SetAside
+from tis_sync.tcs.read import KeyRange, Read
+from tis_sync.tcs.source import SetAside
 
 PLANS_A_PARTITION = 5  # a plan that TCS keeps outdating is made so often before it is reported
 SAMPLE_ROWS = 5  # of each kind, shown by a dry run
@@ -124,7 +125,7 @@ def apply(services: Services, run: Run, keys: KeyRange, index: str | None) -> in
         made = workspace.take(keys)
         if isinstance(product, TableProduct):
             if not isinstance(made, Plan):
-                made, _ = _plan_table(services, run, product, keys)
+                made, _ = _plan_table(services, run, product, keys, again=attempt > 1)
             try:
                 tables.apply(services.tcs(), product.target, made)
             except PlanOutdatedError as error:
@@ -190,11 +191,13 @@ def _workspace(services: Services, run: Run) -> Workspace:
 
 
 def _plan_table(
-    services: Services, run: Run, product: TableProduct, keys: KeyRange
+    services: Services, run: Run, product: TableProduct, keys: KeyRange, *, again: bool = False
 ) -> tuple[Plan, list[SetAside]]:
+    """Plan a partition; again, as TCS is now, where it has moved on since the first time."""
     target = product.target
     existing = Read(target.table, target.columns, by=target.by)
-    loaded = _workspace(services, run).source.load((*product.reads, existing), keys)
+    reads = (*product.reads, existing)
+    loaded = _workspace(services, run).source.load(reads, keys, fresh=again)
     frames = loaded.frames
     wanted, too_long = _fitting(services, product, product.desired(frames, run.as_of).collect())
     allowed = None if product.allowed is None else product.allowed(frames)

@@ -46,6 +46,7 @@ class Services:
             None: the clock that the settings want.
         worker_id: names this process among all that ever carried out runs.
         works: this process carries runs out (`tis_sync.runs.session`), and does not only look.
+        partition_slots: one for each partition that this process may have in memory.
 
     """
 
@@ -55,18 +56,16 @@ class Services:
         default_factory=lambda: f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
     )
     works: bool = False
+    partition_slots: threading.Semaphore = field(init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.partition_slots = threading.Semaphore(self.settings.partitions_at_once)
 
     @cached_property
     def clock(self) -> Callable[[], datetime]:
         """Tells the present moment, in UTC."""
         return self.given_clock or clock_of(self.settings)
-
-    @cached_property
-    def partition_slots(self) -> threading.Semaphore:
-        """One for each partition that this process may have in memory."""
-        with self._lock:
-            return threading.Semaphore(self.settings.partitions_at_once)
 
     @cached_property
     def state(self) -> sa.Engine:
@@ -87,7 +86,7 @@ class Services:
     @cached_property
     def workspaces(self) -> Workspaces:
         """What this process keeps for the runs under way."""
-        return Workspaces()
+        return Workspaces(self.settings.home / "spool")
 
     def tcs(self) -> sa.Engine:
         """TCS.

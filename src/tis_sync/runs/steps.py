@@ -21,7 +21,7 @@ from tis_sync.runs.run import NIGHT, Run, State
 from tis_sync.runs.services import Services, services
 from tis_sync.runs.step import step
 from tis_sync.tcs import schema
-from tis_sync.tcs.source import KeyRange
+from tis_sync.tcs.read import KeyRange
 
 TURN_SECONDS = 0.2  # how often a waiting run looks at those it waits for
 Keys = list[int | None]  # a key range, as DBOS records it

@@ -8,6 +8,7 @@ Both are bounded, and both may be missing: then they are made again.
 import threading
 from collections import OrderedDict
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,10 +16,11 @@ import sqlalchemy as sa
 
 from tis_sync.reconcile.index import IndexPlan
 from tis_sync.reconcile.plan import Plan
-from tis_sync.tcs.source import KeyRange, Source
+from tis_sync.tcs.read import KeyRange
+from tis_sync.tcs.source import Source
 
 RUNS_KEPT = 12  # a night has nine
-GROUPS_KEPT = 4
+NIGHTS_KEPT = 2
 PLAN_BYTES_KEPT = 150_000_000
 
 
@@ -49,31 +51,37 @@ class Workspace:
 class Workspaces:
     """The workspaces of a process, a run each; the oldest goes when there are many.
 
-    The runs of a night share their reads.
+    The runs of a night share some of their reads.
+
+    Args:
+        folder: where large tables are kept meanwhile.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._workspaces: OrderedDict[str, Workspace] = OrderedDict()
-        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._nights: OrderedDict[str, Source] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, run_id: str, night_id: str | None, engine: sa.Engine, today: date) -> Workspace:
         """The workspace of a run, which may belong to a night."""
         with self._lock:
             if run_id not in self._workspaces:
-                group = night_id or run_id
-                if group not in self._sources:
-                    self._sources[group] = Source(engine, today)
-                self._workspaces[run_id] = Workspace(self._sources[group])
+                night = None
+                if night_id is not None:
+                    night = self._nights.setdefault(night_id, Source(engine, today, self._folder))
+                source = Source(engine, today, self._folder, night)
+                self._workspaces[run_id] = Workspace(source)
                 _trim(self._workspaces, RUNS_KEPT)
-                _trim(self._sources, GROUPS_KEPT)
+                _trim(self._nights, NIGHTS_KEPT)
             return self._workspaces[run_id]
 
     def drop(self, run_id: str) -> None:
         """Forget a run, or a night."""
         with self._lock:
             self._workspaces.pop(run_id, None)
-            self._sources.pop(run_id, None)
+            self._nights.pop(run_id, None)
 
 
 def _trim(kept: OrderedDict[str, Any], most: int) -> None:

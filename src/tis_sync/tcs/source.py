@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
+from tempfile import gettempdir
 from threading import RLock
 from typing import Any, cast
 
@@ -25,83 +27,17 @@ import sqlalchemy as sa
 
 from tis_sync.errors import SourceError
 from tis_sync.tcs.connect import explained, shown
+from tis_sync.tcs.read import KeyRange, Read, polars_type
+from tis_sync.tcs.spans import spans
+from tis_sync.tcs.spool import Spool
 
 EPOCH_DAY = 719_528  # 1970-01-01, as MySQL's TO_DAYS numbers days
 KEPT_SECONDS = 300.0  # a read older than this is made again
-SHARED_BYTES = 128_000_000  # shared partitions beyond this are not kept
+KEYS_A_SCAN = 500_000  # of a whole scan at a time; bounds memory
 READS_AT_ONCE = 3  # tables of one partition; more only wait for the server
 
 Frames = Mapping[str, pl.DataFrame]
 """What a job reads: a frame a TCS table, by the table's name."""
-
-
-@dataclass(frozen=True)
-class KeyRange:
-    """Keys from `low` (included) to `high` (excluded); None: without a bound on that side."""
-
-    low: int | None = None
-    high: int | None = None
-
-    def clause(self, column: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-        """The range as a condition on a column."""
-        parts: list[sa.ColumnElement[bool]] = []
-        if self.low is not None:
-            parts.append(column >= self.low)
-        if self.high is not None:
-            parts.append(column < self.high)
-        return sa.and_(sa.true(), *parts)
-
-
-@dataclass(frozen=True)
-class Read:
-    """Which columns of a table a job wants, and of which records.
-
-    Attributes:
-        table: the TCS table; its name is the frame's name.
-        columns: the columns read.
-        by: the column that partitions are cut by; None: the whole table.
-        through: a second table and the condition that leads to it, where `by` is a column of it.
-            A read of all keys that asks for nothing of that table leaves it out.
-        also: columns of that second table to read too.
-        where: narrows the read, given the as-of date.
-        shared: other jobs of a night read the same, or other partitions: keep it for a while.
-
-    """
-
-    table: sa.Table
-    columns: tuple[str, ...]
-    by: sa.Column[int] | None = None
-    through: tuple[sa.Table, sa.ColumnElement[bool]] | None = None
-    also: tuple[str, ...] = ()
-    where: Callable[[date], sa.ColumnElement[bool]] | None = None
-    shared: bool = False
-
-    def selected(self) -> list[sa.Column[Any]]:
-        """The columns of the frame, in order."""
-        own = [self.table.c[name] for name in self.columns]
-        return own + ([self.through[0].c[name] for name in self.also] if self.through else [])
-
-    def statement(self, keys: KeyRange, today: date) -> sa.Select[Any]:
-        """The SELECT for a key range."""
-        statement = sa.select(*self.selected())
-        narrowed = keys != KeyRange() or self.where is not None
-        if self.through is not None and (narrowed or self.also):
-            other, condition = self.through
-            statement = statement.join_from(self.table, other, condition)
-        if self.by is not None:
-            statement = statement.where(keys.clause(self.by))
-        if self.where is not None:
-            statement = statement.where(self.where(today))
-        return statement
-
-    def schema(self) -> dict[str, pl.DataType]:
-        """The declared types of the frame's columns."""
-        return {column.name: polars_type(column.type) for column in self.selected()}
-
-
-def just(condition: sa.ColumnElement[bool]) -> Callable[[date], sa.ColumnElement[bool]]:
-    """A `where` of a read that is the same whatever the day."""
-    return lambda _day: condition
 
 
 @dataclass(frozen=True)
@@ -127,34 +63,43 @@ class Loaded:
 
 
 Table = tuple[pl.DataFrame, list[SetAside]]
+Whole = tuple[pl.DataFrame | Spool, list[SetAside]]
 
 
 @dataclass
 class Source:
-    """Reads of one run, or of one night, from one TCS.
+    """Reads of one run from one TCS.
 
-    Whole tables and shared reads are kept for some minutes, as far as there is room, for other
-    partitions and other jobs of the night. Several reads are not one snapshot of TCS anyway; what
-    that tears apart, the next plan mends.
+    What is read whole is kept for some minutes for other partitions; what other jobs of a night
+    read too, by the night's own source. Several reads are not one snapshot of TCS anyway; what that
+    tears apart, the next plan mends.
 
     Attributes:
         engine: TCS.
         today: the as-of date.
+        folder: where large tables are kept meanwhile.
+        night: the source that the jobs of a night share.
         clock: seconds, monotonic.
 
     """
 
     engine: sa.Engine
     today: date
+    folder: Path = Path(gettempdir())
+    night: "Source | None" = None
     clock: Callable[[], float] = time.monotonic
-    _kept: dict[str, tuple[float, Table]] = field(default_factory=dict)
-    _shared_bytes: int = 0
+    _kept: dict[str, tuple[float, Whole]] = field(default_factory=dict)
     _loading: dict[str, RLock] = field(default_factory=dict)
     _types: dict[str, dict[str, sa.types.TypeEngine[Any]]] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
-    def load(self, reads: Iterable[Read], keys: KeyRange) -> Loaded:
+    def load(self, reads: Iterable[Read], keys: KeyRange, *, fresh: bool = False) -> Loaded:
         """All that a job reads, for one key range.
+
+        Args:
+            reads: which columns of which tables.
+            keys: the range.
+            fresh: as TCS is now, whatever was read before.
 
         Raises:
             UnreachableError: TCS does not answer.
@@ -163,40 +108,59 @@ class Source:
         """
         asked = list(reads)
         with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="read") as threads:
-            tables = list(threads.map(lambda read: self._read(read, keys), asked))
-        # A whole table is read for every partition; what is unfit in it is told with the first.
-        told = [
-            record
-            for read, (_, unfit) in zip(asked, tables, strict=True)
-            if read.by is not None or keys.low is None
-            for record in unfit
-        ]
+            tables = list(threads.map(lambda read: self._read(read, keys, fresh=fresh), asked))
         frames = {read.table.name: t[0] for read, t in zip(asked, tables, strict=True)}
-        return Loaded(frames, told)
+        return Loaded(frames, [record for _, unfit in tables for record in unfit])
 
-    def _read(self, read: Read, keys: KeyRange) -> Table:
+    def _read(self, read: Read, keys: KeyRange, *, fresh: bool) -> Table:
         """One table's columns, with the declared types, and the records that do not fit them."""
-        if read.by is not None and not read.shared:
-            return self._fetch(read, keys)
-        wanted = self._compiled(read.statement(keys, self.today))
+        if fresh:
+            return self._fetch(read, read.statement(keys, self.today))
+        if read.shared and self.night is not None:
+            return self.night._read(read, keys, fresh=False)
+        is_part = keys != KeyRange()
+        if is_part and read.is_scattered:
+            spool, unfit = self._keep(f"by {read.by}: ", read, self._spooled)
+            assert isinstance(spool, Spool)
+            frame = spool.take(keys)
+        elif is_part and read.by is not None:
+            return self._fetch(read, read.statement(keys, self.today))
+        else:
+            whole, unfit = self._keep("", read, self._whole)
+            assert isinstance(whole, pl.DataFrame)
+            frame = whole
+        # What is read whole serves every partition; what is unfit in it is told with the first.
+        return frame, unfit if keys.low is None else []
+
+    def _keep(self, form: str, read: Read, make: Callable[[Read], Whole]) -> Whole:
+        """What a read gives, made unless it was some minutes ago; by one of those that want it."""
+        wanted = form + self._compiled(read.statement(KeyRange(), self.today))
         with self._lock:
             loading = self._loading.setdefault(wanted, RLock())
-        with loading:  # of several that want the same, one reads it
-            read_at, table = self._kept.get(wanted, (0.0, None))
-            if table is not None and self.clock() - read_at < KEPT_SECONDS:
-                return table
-            table = self._fetch(read, keys)
-            size = int(table[0].estimated_size())
-            with self._lock:
-                if read.by is None or self._shared_bytes + size <= SHARED_BYTES:
-                    self._kept[wanted] = (self.clock(), table)
-                    self._shared_bytes += 0 if read.by is None else size
-            return table
+        with loading:
+            read_at, found = self._kept.get(wanted, (0.0, None))
+            if found is None or self.clock() - read_at >= KEPT_SECONDS:
+                found = make(read)
+                with self._lock:
+                    self._kept[wanted] = (self.clock(), found)
+            return found
 
-    def _fetch(self, read: Read, keys: KeyRange) -> Table:
-        statement = read.statement(keys, self.today)
+    def _whole(self, read: Read) -> Table:
+        return self._fetch(read, read.statement(KeyRange(), self.today))
+
+    def _spooled(self, read: Read) -> tuple[Spool, list[SetAside]]:
+        """A whole table, read as it lies and sorted into a spool."""
+        assert read.by is not None
+        spool, unfit = Spool(self.folder, read.by.name, read.schema()), list[SetAside]()
+        for span in spans(self.engine, [read.lies_by], KEYS_A_SCAN):
+            frame, bad = self._fetch(read, read.scan(span, self.today))
+            spool.add(frame)
+            unfit += bad
+        return spool, unfit
+
+    def _fetch(self, read: Read, statement: sa.Select[Any]) -> Table:
         if self.engine.dialect.name == "sqlite":
-            return _fit(self._from_sqlite(statement), read)
+            return _fit(self._from_sqlite(statement), read, statement)
         try:
             sql = self._compiled(self._with_plain_dates(statement))
             frame = cx.read_sql(connector_url(self.engine), sql, return_type="polars")
@@ -211,7 +175,7 @@ class Source:
                 f"TCS at {shown(self.engine.url)}: cannot read {read.table.name}: {error}"
             ) from error
         assert isinstance(frame, pl.DataFrame)
-        return _fit(frame, read)
+        return _fit(frame, read, statement)
 
     def _from_sqlite(self, statement: sa.Select[Any]) -> pl.DataFrame:
         schema = {column.name: _sqlite_type(column.type) for column in statement.selected_columns}
@@ -262,9 +226,9 @@ class Source:
         return sql.replace("%%", "%")
 
 
-def _fit(frame: pl.DataFrame, read: Read) -> Table:
+def _fit(frame: pl.DataFrame, read: Read, statement: sa.Select[Any]) -> Table:
     """Cast to the declared types; take out, and name, the records that do not fit."""
-    schema = read.schema()
+    schema = {column.name: polars_type(column.type) for column in statement.selected_columns}
     casted = frame.select(
         _cast(pl.col(name), frame.schema[name], wanted).alias(name)
         for name, wanted in schema.items()
@@ -302,21 +266,6 @@ def _frame(rows: list[tuple[Any, ...]], schema: Mapping[str, pl.DataType]) -> pl
 def connector_url(engine: sa.Engine) -> str:
     """The engine's address in the form that ConnectorX takes; MySQL and MariaDB only."""
     return engine.url.set(drivername="mysql", query={}).render_as_string(hide_password=False)
-
-
-def polars_type(declared: sa.types.TypeEngine[object]) -> pl.DataType:
-    """The Polars type in which we hold a column of the given SQL type."""
-    if isinstance(declared, sa.Boolean):
-        return pl.Boolean()
-    if isinstance(declared, sa.Integer):
-        return pl.Int64()
-    if isinstance(declared, sa.Float):
-        return pl.Float64()
-    if isinstance(declared, sa.DateTime):
-        return pl.Datetime("us")
-    if isinstance(declared, sa.Date):
-        return pl.Date()
-    return pl.String()
 
 
 def _as_text(statement: sa.Select[Any]) -> sa.Select[Any]:
