@@ -23,7 +23,11 @@ class Settings(BaseSettings):
         env_prefix="TIS_SYNC_", env_file=".env", extra="ignore", frozen=True
     )
 
-    home: Path = Field(Path(".tis-sync"), description="Folder of all embedded data and locks.")
+    home: Path = Field(
+        Path(".tis-sync"),
+        description="Folder of all embedded data and locks, and of what is kept on disk during a "
+        "run: some 0.5 GB a million people.",
+    )
     tcs_url: SecretStr | None = Field(
         None, description="TCS, as an SQLAlchemy URL. Default: SQLite file tcs.sqlite in the home."
     )
