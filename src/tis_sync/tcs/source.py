@@ -114,22 +114,19 @@ class Source:
 
     def _read(self, read: Read, keys: KeyRange, *, fresh: bool) -> Table:
         """One table's columns, with the declared types, and the records that do not fit them."""
+        is_part = keys != KeyRange()
         if fresh:
             return self._fetch(read, read.statement(keys, self.today))
         if read.shared and self.night is not None:
             return self.night._read(read, keys, fresh=False)
-        is_part = keys != KeyRange()
         if is_part and read.is_scattered:
-            spool, unfit = self._keep(f"by {read.by}: ", read, self._spooled)
-            assert isinstance(spool, Spool)
-            frame = spool.take(keys)
-        elif is_part and read.by is not None:
-            return self._fetch(read, read.statement(keys, self.today))
+            found, unfit = self._keep(f"by {read.by}: ", read, self._spooled)
+        elif read.by is None or (read.shared and not is_part):
+            found, unfit = self._keep("", read, self._whole)
         else:
-            whole, unfit = self._keep("", read, self._whole)
-            assert isinstance(whole, pl.DataFrame)
-            frame = whole
+            return self._fetch(read, read.statement(keys, self.today))
         # What is read whole serves every partition; what is unfit in it is told with the first.
+        frame = found.take(keys) if isinstance(found, Spool) else found
         return frame, unfit if keys.low is None else []
 
     def _keep(self, form: str, read: Read, make: Callable[[Read], Whole]) -> Whole:
