@@ -38,6 +38,25 @@ def test_a_dead_command_is_tried_again_from_the_page(embedded_tcs: World, tmp_pa
         assert call("POST", "/api/v1/esr/commands/none/retry").status == 404
 
 
+def test_all_that_is_dead_is_tried_again_by_one_button(embedded_tcs: World, tmp_path: Path) -> None:
+    embedded_tcs.fill(starters(1))
+    folder = tmp_path / "out"
+    folder.write_text("a file where a folder should be")
+    settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, export_url=f"file://{folder}")
+    with working(settings) as s, console(s) as call:
+        dead = export(s, "WES", "LDN", "MER")
+        assert {command.state for command in dead} == {"dead"}
+        assert "Try all 3 again" in call("GET", "/esr").text
+        folder.unlink()
+        assert call("POST", "/esr/commands/retry", form={}).status == 303
+        found = ended(s, [command.id for command in dead])
+        assert {command.state for command in found} == {"done"}
+        assert call("POST", "/api/v1/esr/commands/retry").json == []
+        assert call("POST", "/api/v1/esr/letters/retry").json == {"sent": 0}
+        entry = call("GET", "/api/v1/audit").json["items"][-1]
+        assert (entry["action"], entry["subject"]) == ("retry command", "all")
+
+
 @pytest.mark.servers
 def test_a_dead_letter_is_sent_again_by_api(
     embedded_tcs: World, tmp_path: Path, broker: Broker
@@ -53,4 +72,10 @@ def test_a_dead_letter_is_sent_again_by_api(
         # It makes no more sense than before: it dies again, as another letter.
         eventually(lambda: [x.id for x in letters.waiting(s.state)] not in ([], [letter["id"]]))
         assert call("POST", "/api/v1/esr/letters/none/retry").status == 404
+        broker.send(APP_COMMANDS, {"deanery": "ABC"})
+        eventually(lambda: len(letters.waiting(s.state)) == 2)
+        assert "Send all 2 again" in call("GET", "/esr").text
+        before = {x.id for x in letters.waiting(s.state)}
+        assert call("POST", "/api/v1/esr/letters/retry").json == {"sent": 2}
+        eventually(lambda: len({x.id for x in letters.waiting(s.state)} - before) == 2)
         assert Commands(s.state).recent(10) == []

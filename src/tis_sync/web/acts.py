@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import date
 from typing import Any
@@ -168,6 +168,17 @@ def retry_command(s: Services, who: Caller, command_id: str) -> Command:
     return revived
 
 
+def retry_all_commands(s: Services, who: Caller) -> list[Command]:
+    """Try every dead command again."""
+    with _audited(s, who, "retry command", "all"):
+        revived: list[Command] = []
+        for command in Commands(s.state).in_state("dead"):
+            with suppress(UsageError):  # somebody else has just revived it
+                revived.append(Commands(s.state).revive(command.id))
+        _give(s, revived)
+    return revived
+
+
 def retry_letter(s: Services, who: Caller, letter_id: str) -> None:
     """Send a dead letter again to where it died.
 
@@ -179,6 +190,20 @@ def retry_letter(s: Services, who: Caller, letter_id: str) -> None:
     with _audited(s, who, "retry letter", letter_id):
         letter = letters.named(s.state, letter_id)
         asyncio.run(letters.send_again(s.settings, s.state, [letter], s.clock()))
+
+
+def retry_all_letters(s: Services, who: Caller) -> int:
+    """Send every dead letter again to where it died; returns how many there were.
+
+    Raises:
+        UnreachableError: the broker does not answer.
+
+    """
+    with _audited(s, who, "retry letter", "all"):
+        waiting = letters.waiting(s.state)
+        if waiting:
+            asyncio.run(letters.send_again(s.settings, s.state, waiting, s.clock()))
+    return len(waiting)
 
 
 def _queue(s: Services, run: Run) -> None:

@@ -64,6 +64,12 @@ class LetterShown(BaseModel):
     died_at: datetime
 
 
+class LettersSent(BaseModel):
+    """How many dead letters were sent again."""
+
+    sent: int
+
+
 class StoryShown(BaseModel):
     """The whole story of a placement's way to ESR."""
 
@@ -194,6 +200,12 @@ def retry_command(command_id: str, s: Servers, who: Updater) -> Command:
     return acts.retry_command(s, who, command_id)
 
 
+@router.post("/commands/retry", status_code=HTTPStatus.ACCEPTED)
+def retry_all_commands(s: Servers, who: Updater) -> list[Command]:
+    """Try every dead command again."""
+    return acts.retry_all_commands(s, who)
+
+
 @router.get("/letters")
 def letters(s: Servers) -> list[LetterShown]:
     """Messages that could not be taken, oldest first."""
@@ -205,6 +217,12 @@ def letters(s: Servers) -> list[LetterShown]:
 def retry_letter(letter_id: str, s: Servers, who: Updater) -> None:
     """Send a dead letter again to where it died."""
     acts.retry_letter(s, who, letter_id)
+
+
+@router.post("/letters/retry")
+def retry_all_letters(s: Servers, who: Updater) -> LettersSent:
+    """Send every dead letter again to where it died."""
+    return LettersSent(sent=acts.retry_all_letters(s, who))
 
 
 @router.get("/explain/{placement}")

@@ -138,8 +138,22 @@ def retry_command(command_id: str, s: Servers, who: Updater) -> RedirectResponse
     return see(f"/sync/esr?day={command.day}#day")
 
 
+@router.post("/commands/retry")
+def retry_all_commands(s: Servers, who: Updater) -> RedirectResponse:
+    """Try every dead command again."""
+    acts.retry_all_commands(s, who)
+    return see("/sync/esr#day")
+
+
 @router.post("/letters/{letter_id}/retry")
 def retry_letter(letter_id: str, s: Servers, who: Updater) -> RedirectResponse:
     """Send a dead letter again."""
     acts.retry_letter(s, who, letter_id)
+    return see("/sync/esr#dead")
+
+
+@router.post("/letters/retry")
+def retry_all_letters(s: Servers, who: Updater) -> RedirectResponse:
+    """Send every dead letter again."""
+    acts.retry_all_letters(s, who)
     return see("/sync/esr#dead")
