@@ -19,6 +19,7 @@ from tis_sync.reconcile.plan import Plan, TableTarget
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
 from tis_sync.tcs import demo
+from tis_sync.tcs import source as source_module
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.source import Source
 from tis_sync.tcs.spans import spans
@@ -42,7 +43,11 @@ def services(filled: World, tmp_path: Path) -> Iterator[Services]:
         yield services
 
 
-def test_what_is_spooled_is_what_a_read_of_the_range_gives(filled: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [7, 50, 500_000])
+def test_what_is_spooled_is_what_a_read_of_the_range_gives(
+    filled: World, tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "ROWS_A_SCAN", rows)
     for job in JOBS:
         source = Source(filled.engine, TODAY, tmp_path)
         target = job.product.target.by if isinstance(job.product, TableProduct) else t.Person.c.id

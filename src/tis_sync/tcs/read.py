@@ -80,45 +80,31 @@ class Read:
         return self.by is not None and _table(self.by).primary_key.columns[0] is not self.by
 
     @property
-    def lies_by(self) -> sa.Column[int]:
-        """The integer column by which a whole scan goes best: in the order in which rows lie."""
-        assert self.by is not None
-        first: sa.Column[int] = _table(self.by).primary_key.columns[0]
-        return first if isinstance(first.type, sa.Integer) else self.by
+    def lies_by(self) -> sa.Column[Any]:
+        """The column by which a whole scan goes best: rows lie in its order."""
+        first: sa.Column[Any] = self.table.primary_key.columns[0]
+        return first
 
     def statement(self, keys: KeyRange, today: date) -> sa.Select[Any]:
         """The SELECT for a key range."""
-        columns, narrowed = self.selected(), keys != KeyRange() or self.where is not None
-        joined = self.through is not None and (narrowed or bool(self.also))
-        return self._statement(columns, self.by, keys, today, joined=joined)
+        narrowed = keys != KeyRange() or self.where is not None or bool(self.also)
+        statement = self._from(self.selected(), today, joined=narrowed)
+        return statement if self.by is None else statement.where(keys.clause(self.by))
 
-    def scan(self, span: KeyRange, today: date) -> sa.Select[Any]:
-        """The SELECT for a part of a whole scan, by `lies_by`; `by` is among the columns."""
+    def scan(self, today: date) -> sa.Select[Any]:
+        """The SELECT for all keys, with `by` and `lies_by` among the columns."""
         assert self.by is not None
-        columns = self.selected()
-        if self.by.name not in (column.name for column in columns):
-            columns.append(self.by)
-        joined = self.through is not None
-        return self._statement(columns, self.lies_by, span, today, joined=joined)
+        columns = {column.name: column for column in self.selected()}
+        for column in (self.by, self.lies_by):
+            columns.setdefault(column.name, column)
+        return self._from(list(columns.values()), today, joined=True)
 
-    def _statement(
-        self,
-        columns: list[sa.Column[Any]],
-        by: sa.Column[int] | None,
-        keys: KeyRange,
-        today: date,
-        *,
-        joined: bool,
-    ) -> sa.Select[Any]:
+    def _from(self, columns: list[sa.Column[Any]], today: date, *, joined: bool) -> sa.Select[Any]:
         statement = sa.select(*columns)
         if joined and self.through is not None:
             other, condition = self.through
             statement = statement.join_from(self.table, other, condition)
-        if by is not None:
-            statement = statement.where(keys.clause(by))
-        if self.where is not None:
-            statement = statement.where(self.where(today))
-        return statement
+        return statement if self.where is None else statement.where(self.where(today))
 
     def schema(self) -> dict[str, pl.DataType]:
         """The declared types of the frame's columns."""

@@ -10,7 +10,7 @@ which is set aside with its key and reason, never the job.
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -33,7 +33,7 @@ from tis_sync.tcs.spool import Spool
 
 EPOCH_DAY = 719_528  # 1970-01-01, as MySQL's TO_DAYS numbers days
 KEPT_SECONDS = 300.0  # a read older than this is made again
-KEYS_A_SCAN = 500_000  # of a whole scan at a time; bounds memory
+ROWS_A_SCAN = 500_000  # of a whole scan at a time (by number of key where it is one); bounds memory
 READS_AT_ONCE = 3  # tables of one partition; more only wait for the server
 
 Frames = Mapping[str, pl.DataFrame]
@@ -149,15 +149,33 @@ class Source:
         """A whole table, read as it lies and sorted into a spool."""
         assert read.by is not None
         spool, unfit = Spool(self.folder, read.by.name, read.schema()), list[SetAside]()
-        for span in spans(self.engine, [read.lies_by], KEYS_A_SCAN):
-            frame, bad = self._fetch(read, read.scan(span, self.today))
+        for frame, bad in self._scan(read):
             spool.add(frame)
             unfit += bad
         return spool, unfit
 
+    def _scan(self, read: Read) -> Iterator[Table]:
+        """A whole table, a bounded number of rows at a time, in the order in which they lie."""
+        statement, order = read.scan(self.today), read.lies_by
+        if isinstance(order.type, sa.Integer):
+            for span in spans(self.engine, [order], ROWS_A_SCAN):
+                yield self._fetch(read, statement.where(span.clause(order)))
+            return
+        page = statement.order_by(order).limit(ROWS_A_SCAN)
+        while True:
+            frame = self._raw(read, page)
+            yield _fit(frame, read, page)
+            if frame.height < ROWS_A_SCAN:
+                return
+            page = statement.where(order > frame[order.name][-1]).order_by(order).limit(ROWS_A_SCAN)
+
     def _fetch(self, read: Read, statement: sa.Select[Any]) -> Table:
+        return _fit(self._raw(read, statement), read, statement)
+
+    def _raw(self, read: Read, statement: sa.Select[Any]) -> pl.DataFrame:
+        """The answer to a SELECT, with the types in which it comes."""
         if self.engine.dialect.name == "sqlite":
-            return _fit(self._from_sqlite(statement), read, statement)
+            return self._from_sqlite(statement)
         try:
             sql = self._compiled(self._with_plain_dates(statement))
             frame = cx.read_sql(connector_url(self.engine), sql, return_type="polars")
@@ -172,7 +190,7 @@ class Source:
                 f"TCS at {shown(self.engine.url)}: cannot read {read.table.name}: {error}"
             ) from error
         assert isinstance(frame, pl.DataFrame)
-        return _fit(frame, read, statement)
+        return frame
 
     def _from_sqlite(self, statement: sa.Select[Any]) -> pl.DataFrame:
         schema = {column.name: _sqlite_type(column.type) for column in statement.selected_columns}
