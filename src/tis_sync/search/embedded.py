@@ -229,12 +229,18 @@ class EmbeddedEngine:
         try:
             yield
         except (OSError, ValueError) as error:
-            if "No space left" in str(error) or "File too large" in str(error):
+            told = "No space left" in str(error) or "File too large" in str(error)
+            # A thread of Tantivy's that finds the disk full dies of it, and does not tell why.
+            if told or ("writer was killed" in str(error) and self._is_full()):
                 raise StorageFullError(
                     f"The disk under {self._folder} is full; make room there, or set "
                     "TIS_SYNC_HOME to another one. The index that was there still serves."
                 ) from error
             raise
+
+    def _is_full(self) -> bool:
+        """Whether there is no room for what a writer holds in memory."""
+        return shutil.disk_usage(self._folder).free < WRITER_BYTES
 
 
 def _lines(documents: pl.DataFrame) -> pl.Series:
