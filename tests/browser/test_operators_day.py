@@ -125,6 +125,30 @@ def test_a_deanery_is_exported_its_file_read_and_a_placement_explained(
     looks_right(page)
 
 
+def test_a_file_with_many_columns_fits_the_page(page: Page, service: Service) -> None:
+    texts = [c.name for c in tcs.EsrNotification.columns if isinstance(c.type, sa.String)]
+    row = dict.fromkeys(texts, "12") | {
+        "notificationTitleCode": "4",
+        "managingDeaneryBodyCode": "LDN",
+        "deaneryPostNumber": "LDN/RVY/126/ST6/026",
+        "createdDate": service.s.clock().replace(tzinfo=None),
+    }
+    with service.s.tcs().begin() as connection:
+        connection.execute(sa.insert(tcs.EsrNotification).values(row))
+    wanted = {"deaneries": ["LDN"], "type": "notification", "new": True}
+    (asked,) = service.api("POST", "/esr/exports", wanted)
+    for _ in range(100):
+        command = Commands(service.s.state).get(asked["id"])
+        if command.state == "done":
+            break
+        page.wait_for_timeout(100)
+    sign_in(page, service, "vera")
+    page.goto(f"{service.url}/sync/esr/files/{command.file}")
+    expect(page.get_by_role("columnheader", name="Deanery post number")).to_be_visible()
+    expect(page.get_by_role("cell", name="LDN/RVY/126/ST6/026").first).to_be_visible()
+    looks_right(page)
+
+
 def test_a_viewer_sees_all_pages_and_no_button_that_changes_something(
     page: Page, service: Service
 ) -> None:
@@ -165,8 +189,13 @@ def test_a_held_plan_is_looked_at_and_approved(page: Page, service: Service) -> 
         connection.execute(sa.delete(tcs.Placement).where(tcs.Placement.c.traineeId > 20))
     service.run("PersonPlacementEmployingBodyTrustJob")
     sign_in(page, service, "olga")
+    looks_right(page)
+    page.goto(f"{service.url}/sync/health")
+    looks_right(page)
+    page.goto(f"{service.url}/sync/")
     page.get_by_role("link", name="PersonPlacementEmployingBodyTrustJob").first.click()
     expect(page.locator(".console-status")).to_contain_text("held")
+    expect(page.get_by_text("Would write")).to_be_visible()
     looks_right(page)
     page.goto(f"{service.url}/sync/jobs/personPlacementEmployingBodyTrustJob")
     expect(page.get_by_text("Held: nothing was written")).to_be_visible()

@@ -72,7 +72,12 @@ class Run:
 
     @property
     def wrote(self) -> int:
-        """Records added, changed and removed, together."""
+        """Records added, changed and removed, together; none where the plan was held.
+
+        Of a dry run: as many as would have been.
+        """
+        if self.state == "held":
+            return 0
         return (self.added or 0) + (self.changed or 0) + (self.removed or 0)
 
 
