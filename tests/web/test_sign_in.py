@@ -101,7 +101,9 @@ def test_who_may_look_cannot_change_anything_by_page_or_by_api(
         "/sync/runs/x/approve",
         "/sync/esr/export",
         "/sync/esr/commands/x/retry",
+        "/sync/esr/commands/retry",
         "/sync/esr/letters/x/retry",
+        "/sync/esr/letters/retry",
         "/sync/api/v1/night",
         "/sync/api/v1/jobs/personOwnerRebuildJob/runs",
         "/sync/api/v1/jobs/personOwnerRebuildJob/pause",
@@ -111,7 +113,9 @@ def test_who_may_look_cannot_change_anything_by_page_or_by_api(
         "/sync/api/v1/runs/x/approve",
         "/sync/api/v1/esr/exports",
         "/sync/api/v1/esr/commands/x/retry",
+        "/sync/api/v1/esr/commands/retry",
         "/sync/api/v1/esr/letters/x/retry",
+        "/sync/api/v1/esr/letters/retry",
     ]
     described = browser.get("/sync/api/v1/openapi.json").json()["paths"]
     posts = {path.replace("{name}", "personOwnerRebuildJob") for path in described
