@@ -17,11 +17,21 @@ from tis_sync.esr.commands import Commands
 from tis_sync.settings import Settings
 
 
-def test_a_dead_command_is_tried_again_from_the_page(embedded_tcs: World, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The destination: a file where a folder should be."""
+    path = tmp_path / "out"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture
+def settings(embedded_tcs: World, tmp_path: Path, folder: Path) -> Settings:
     embedded_tcs.fill(starters(1))
-    folder = tmp_path / "out"
-    folder.write_text("a file where a folder should be")
-    settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, export_url=f"file://{folder}")
+    return Settings(home=tmp_path, tcs_url=embedded_tcs.url, export_url=f"file://{folder}")
+
+
+def test_a_dead_command_is_tried_again_from_the_page(settings: Settings, folder: Path) -> None:
     with working(settings) as s, console(s) as call:
         (dead,) = export(s, "WES")
         page = call("GET", "/esr").text
@@ -39,10 +49,6 @@ def test_a_dead_command_is_tried_again_from_the_page(embedded_tcs: World, tmp_pa
 
 
 def test_all_that_is_dead_is_tried_again_by_one_button(embedded_tcs: World, tmp_path: Path) -> None:
-    embedded_tcs.fill(starters(1))
-    folder = tmp_path / "out"
-    folder.write_text("a file where a folder should be")
-    settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, export_url=f"file://{folder}")
     with working(settings) as s, console(s) as call:
         dead = export(s, "WES", "LDN", "MER")
         assert {command.state for command in dead} == {"dead"}
