@@ -48,7 +48,7 @@ def test_a_dead_command_is_tried_again_from_the_page(settings: Settings, folder:
         assert call("POST", "/api/v1/esr/commands/none/retry").status == 404
 
 
-def test_all_that_is_dead_is_tried_again_by_one_button(embedded_tcs: World, tmp_path: Path) -> None:
+def test_all_that_is_dead_is_tried_again_by_one_button(settings: Settings, folder: Path) -> None:
     with working(settings) as s, console(s) as call:
         dead = export(s, "WES", "LDN", "MER")
         assert {command.state for command in dead} == {"dead"}
