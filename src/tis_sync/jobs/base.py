@@ -127,7 +127,7 @@ class Job:
             if read.by is not None:
                 columns.setdefault(read.by.table, set()).add(read.by.name)
             if read.through is not None:
-                columns.setdefault(read.through[0], set()).update(read.also)
+                columns.setdefault(read.through[0], set())
         if isinstance(self.product, TableProduct):
             target = self.product.target
             columns.setdefault(target.table, set()).update(target.columns)

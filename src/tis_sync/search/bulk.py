@@ -217,7 +217,7 @@ def cut(documents: pl.DataFrame, chunk_bytes: int) -> Iterator[pl.DataFrame]:
     most = max(1, chunk_bytes - longest)
     # Of about the same size: a small one at the end would leave the server idle beside it.
     share = -(-ends[-1] // -(-ends[-1] // most))
-    groups = (ends // share).rle().struct.field("len")
+    groups = ((ends - 1) // share).rle().struct.field("len")
     start = 0
     for length in groups:
         yield sized.slice(start, length).drop("_bytes")

@@ -54,8 +54,7 @@ class Read:
         columns: the columns read.
         by: the column that partitions are cut by; None: the whole table.
         through: a second table and the condition that leads to it, where `by` is a column of it.
-            A read of all keys that asks for nothing of that table leaves it out.
-        also: columns of that second table to read too.
+            A read of all keys leaves it out.
         where: narrows the read, given the as-of date.
         shared: other jobs of a night read the same: it is kept for them, for a while.
 
@@ -65,14 +64,12 @@ class Read:
     columns: tuple[str, ...]
     by: sa.Column[int] | None = None
     through: tuple[sa.Table, sa.ColumnElement[bool]] | None = None
-    also: tuple[str, ...] = ()
     where: Callable[[date], sa.ColumnElement[bool]] | None = None
     shared: bool = False
 
     def selected(self) -> list[sa.Column[Any]]:
         """The columns of the frame, in order."""
-        own = [self.table.c[name] for name in self.columns]
-        return own + ([self.through[0].c[name] for name in self.also] if self.through else [])
+        return [self.table.c[name] for name in self.columns]
 
     @property
     def is_scattered(self) -> bool:
@@ -87,7 +84,7 @@ class Read:
 
     def statement(self, keys: KeyRange, today: date) -> sa.Select[Any]:
         """The SELECT for a key range."""
-        narrowed = keys != KeyRange() or self.where is not None or bool(self.also)
+        narrowed = keys != KeyRange() or self.where is not None
         statement = self._from(self.selected(), today, joined=narrowed)
         return statement if self.by is None else statement.where(keys.clause(self.by))
 
