@@ -54,7 +54,7 @@ class Read:
         columns: the columns read.
         by: the column that partitions are cut by; None: the whole table.
         through: a second table and the condition that leads to it, where `by` is a column of it.
-            A read of all keys leaves it out.
+            A read of all keys without `where` leaves it out.
         where: narrows the read, given the as-of date.
         shared: other jobs of a night read the same: it is kept for them, for a while.
 
