@@ -1,1 +1,1 @@
-"""Benchmarks: the old way beside ours beside the limit, in one run."""
+"""Benchmarks: the Java service's method, tis-sync, and the upper bound, in one run."""

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.esr`: 47,000 starters at once, over thirteen deaneries.
+"""`python -m benchmarks.esr`: export 47,000 starters at once, in thirteen deaneries.
 
-Generate and export on MariaDB and PostgreSQL, in this process; seconds, and the peak memory of a
-process that does nothing else.
+It generates and exports on MariaDB and PostgreSQL, in one process, and prints the seconds and the
+peak memory of that process.
 """
 
 import argparse
@@ -17,23 +17,25 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from benchmarks.ours import peak_mb
-from tis_sync.esr.commands import Commands
-from tis_sync.esr.deaneries import APP, london_day
-from tis_sync.esr.files import files
-from tis_sync.esr.generations import bring_up_to_date
-from tis_sync.esr.workflows import ask_for_day, start
+from benchmarks.night import peak_mb
+from tis_sync.app import session
+from tis_sync.db.database import connect
+from tis_sync.demo import generate as demo
+from tis_sync.esr.applicants.generations import refresh_records
+from tis_sync.esr.calendar import london_day
+from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.esr.export.workflow import request_day, start_commands
+from tis_sync.esr.files.store import find_files
+from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import utc_now
-from tis_sync.runs.session import session
 from tis_sync.settings import load_settings
-from tis_sync.tcs import demo
-from tis_sync.tcs.connect import connect
 
 PEOPLE = 143_000  # of whom some 47,000 start within thirteen weeks
 
 
 def main() -> None:
-    """Make the data, measure in a process of its own, print the figures."""
+    """Make the data, measure in a separate process, and print the figures."""
     if os.environ.get("TIS_SYNC_BENCH_INSIDE"):
         _inside()
         return
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--postgresql", default=os.environ.get("TIS_SYNC_TEST_POSTGRESQL"))
     arguments = parser.parse_args()
     if not arguments.mariadb or not arguments.postgresql:
-        parser.error('needs MariaDB and PostgreSQL: eval "$(scripts/servers env)"')
+        parser.error('MariaDB and PostgreSQL are needed: eval "$(scripts/servers env)"')
     name = f"tis_sync_bench_{uuid4().hex[:8]}"
     servers = [
         sa.create_engine(url, isolation_level="AUTOCOMMIT")
@@ -66,7 +68,7 @@ def _measure(arguments: argparse.Namespace, name: str, home: str) -> None:
     state = make_url(arguments.postgresql).set(database=name)
     engine = connect(tcs, name="TCS", setting="--mariadb")
     demo.generate(engine, demo.Size(arguments.people), london_day(utc_now()))
-    engine.dispose()
+    engine.close()
     environment = {
         **os.environ,
         "TIS_SYNC_BENCH_INSIDE": "1",
@@ -75,45 +77,45 @@ def _measure(arguments: argparse.Namespace, name: str, home: str) -> None:
         "TIS_SYNC_STATE_URL": state.render_as_string(hide_password=False),
     }
     command = [sys.executable, "-m", "benchmarks.esr"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise SystemExit(ended.stderr)
-    found = json.loads(ended.stdout.splitlines()[-1])
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(process.stderr)
+    figures = json.loads(process.stdout.splitlines()[-1])
     print(
-        f"{found['records']:,} records eligible at once: generated in {found['generate']:.1f} s "
-        f"(again, nothing changed: {found['again']:.1f} s); {found['files']} files with "
-        f"{found['lines']:,} records exported in {found['export']:.1f} s; peak memory "
-        f"{found['peak_mb']:,} MB"
+        f"{figures['records']:,} records eligible at once: generated in "
+        f"{figures['generate']:.1f} s (a second time, nothing changed: {figures['again']:.1f} s); "
+        f"{figures['files']} files with {figures['lines']:,} records exported in "
+        f"{figures['export']:.1f} s; peak memory {figures['peak_mb']:,} MB"
     )
 
 
 def _inside() -> None:
     with session(load_settings()) as s:
         seconds: dict[str, float] = {}
-        for what in ("generate", "again"):
+        for name in ("generate", "again"):
             started = time.perf_counter()
-            made = bring_up_to_date(s, trigger="manual", who="benchmark")
-            seconds[what] = time.perf_counter() - started
+            generation = refresh_records(s, trigger=Trigger.MANUAL, requested_by="benchmark")
+            seconds[name] = time.perf_counter() - started
         started = time.perf_counter()
-        asked = ask_for_day(s, APP, london_day(s.clock()), "manual", "benchmark")
-        start(asked)
-        ids = [command.id for command in asked]
-        while any(c.state in {"queued", "running"} for c in Commands(s.state).many(ids)):
+        today = london_day(s.clock())
+        requested = request_day(s, FileType.APP, today, Trigger.MANUAL, "benchmark")
+        start_commands(s, requested)
+        ids = [command.id for command in requested]
+        active = {CommandState.QUEUED, CommandState.RUNNING}
+        while any(command.state in active for command in Commands(s.state).many(ids)):
             time.sleep(0.1)
         seconds["export"] = time.perf_counter() - started
         ended = Commands(s.state).many(ids)
-        assert {command.state for command in ended} == {"done"}, ended
-        written = files(s.state)
-        assert len(list(Path(s.settings.export().removeprefix("file://")).iterdir())) == len(
-            written
-        )
+        assert {command.state for command in ended} == {CommandState.DONE}, ended
+        files = find_files(s.state)
+        assert len(list(Path(s.settings.export().removeprefix("file://")).iterdir())) == len(files)
         print(
             json.dumps(
                 seconds
                 | {
-                    "records": made.eligible,
-                    "files": len(written),
-                    "lines": sum(file.records for file in written),
+                    "records": generation.eligible,
+                    "files": len(files),
+                    "lines": sum(file.records for file in files),
                     "peak_mb": peak_mb(),
                 }
             )

@@ -1,4 +1,4 @@
-"""A RabbitMQ node of the tests' own: killed, restarted and emptied as they need."""
+"""A RabbitMQ node for the tests, which kill, restart and empty it."""
 
 import asyncio
 import json
@@ -20,14 +20,13 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import aio_pika
-from faststream.rabbit import RabbitQueue
 
 from tests.conftest import absent
 from tests.destinations import free_port
-from tis_sync.esr.broker.look import counts
+from tis_sync.esr.messaging.drift import queue_counts
 
 READY_SECONDS = 120.0
-# A quorum queue that is killed within its first seconds comes back unusable (RabbitMQ 3.10).
+# A quorum queue whose node is killed within its first seconds is unusable later (RabbitMQ 3.10).
 SETTLED_SECONDS = 4.0
 LOGIN = "Basic " + b64encode(b"guest:guest").decode()
 
@@ -36,11 +35,11 @@ class Node:
     """One node, with the management API."""
 
     def __init__(self, home: Path) -> None:
-        found = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin")
-        if found is None:
+        program = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin")
+        if program is None:
             absent("no RabbitMQ (rabbitmq-server)")
             raise AssertionError
-        self._program, self._home = Path(found), home
+        self._program, self._home = Path(program), home
         self.port, self.api_port, self._dist_port = free_port(), free_port(), free_port()
         (home / "home").mkdir(parents=True)
         (home / "plugins").write_text("[rabbitmq_management].")
@@ -78,7 +77,7 @@ class Node:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """End it at once, as a machine does that loses its power."""
+        """End it at once, like a power failure."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -92,7 +91,7 @@ class Node:
             self._process = None
 
     def ctl(self, *arguments: str) -> None:
-        """`rabbitmqctl`."""
+        """Run `rabbitmqctl`."""
         program = shutil.which("rabbitmqctl", path=f"{self._program.parent}:/usr/sbin:/usr/bin")
         assert program is not None
         node = self._environment["RABBITMQ_NODENAME"]
@@ -100,7 +99,7 @@ class Node:
         subprocess.run(command, env=self._environment, check=True, capture_output=True)
 
     def api(self, method: str, path: str, body: object = None) -> Any:
-        """The management API."""
+        """Call the management API."""
         request = Request(
             f"http://127.0.0.1:{self.api_port}/api/{path}",
             method=method,
@@ -114,7 +113,7 @@ class Node:
 
 @dataclass
 class Broker:
-    """A virtual host of its own."""
+    """A virtual host in the node, for one test."""
 
     node: Node
     vhost: str
@@ -137,7 +136,7 @@ class Broker:
             self.node.api("DELETE", f"vhosts/{self.vhost}")
 
     def send(self, queue: str, *bodies: object, ids: list[str] | None = None, **more: Any) -> None:
-        """Publish messages as the senders of TIS do: persistent, JSON; bytes go as they are."""
+        """Publish messages as other services of TIS do: persistent, JSON; bytes as they are."""
         asyncio.run(self._send(queue, bodies, ids or [str(uuid4()) for _ in bodies], more))
 
     async def _send(
@@ -158,29 +157,29 @@ class Broker:
                 await channel.default_exchange.publish(message, queue)
 
     def take(self, queue: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
-        """Everything that lies in a queue, taken out of it."""
+        """Consume every message in a queue."""
         return asyncio.run(self._take(queue))
 
     async def _take(self, queue: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
         connection = await aio_pika.connect(self.url)
         async with connection:
             channel = await connection.channel()
-            there = await channel.get_queue(queue)
-            found = []
-            while (message := await there.get(fail=False)) is not None:
+            existing = await channel.get_queue(queue)
+            messages = []
+            while (message := await existing.get(fail=False)) is not None:
                 await message.ack()
-                found.append(message)
-            return found
+                messages.append(message)
+            return messages
 
     def count(self, queue: str) -> int | None:
-        """How many messages wait in a queue, not given to anybody; None: there is no queue."""
+        """How many messages of a queue are ready for delivery; None: it does not exist."""
         return asyncio.run(self._count(queue))
 
     async def _count(self, queue: str) -> int | None:
         connection = await aio_pika.connect(self.url)
         async with connection:
-            found = await counts(connection, RabbitQueue(queue))
-        return None if found is None else found.messages
+            counts = await queue_counts(connection, queue)
+        return None if counts is None else counts.messages
 
     def declare(self, queue: str, arguments: dict[str, Any]) -> None:
         body = {"durable": True, "arguments": arguments}
@@ -189,35 +188,38 @@ class Broker:
     def delete(self, queue: str) -> None:
         self.node.api("DELETE", f"queues/{self.vhost}/{quote(queue)}")
 
-    def refuse(self, queue: str) -> int:
-        """Take messages and give each back until the queue gives it up; how many there were."""
-        return asyncio.run(self._refuse(queue))
+    def reject(self, queue: str) -> int:
+        """Requeue each message of a queue until it is a dead letter; return how many there were."""
+        return asyncio.run(self._reject(queue))
 
-    async def _refuse(self, queue: str) -> int:
+    async def _reject(self, queue: str) -> int:
         connection = await aio_pika.connect(self.url)
         seen: set[str | None] = set()
         async with connection:
             channel = await connection.channel()
-            there = await channel.get_queue(queue)
-            while (message := await there.get(fail=False)) is not None:
+            existing = await channel.get_queue(queue)
+            while (message := await existing.get(fail=False)) is not None:
                 seen.add(message.message_id)
                 await message.nack(requeue=True)
         return len(seen)
 
 
 def node(home: Path) -> Iterator[Node]:
-    made = Node(home)
+    """A node that runs while the tests do."""
+    rabbitmq = Node(home)
     try:
-        made.start()
-        yield made
+        rabbitmq.start()
+        yield rabbitmq
     finally:
-        made.stop()
+        rabbitmq.stop()
 
 
-def eventually(true: Callable[[], object], seconds: float = 60.0, what: object = "") -> float:
-    """Wait until something is true; how long it took."""
+def eventually(
+    condition: Callable[[], object], seconds: float = 60.0, message: object = ""
+) -> float:
+    """Wait until a condition holds; return how long that took, in seconds."""
     started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, what
+    while not condition():
+        assert time.monotonic() - started < seconds, message
         time.sleep(0.1)
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Fixtures: databases and search servers that are really there, each test with its own corner."""
+"""Fixtures: real databases and search servers; each test has its own database."""
 
 import os
 import subprocess
@@ -16,10 +16,10 @@ from sqlalchemy.engine import make_url
 
 from tests.world import World
 from tis_sync import logs
+from tis_sync.db.database import connect
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
 from tis_sync.settings import Settings
-from tis_sync.tcs.connect import connect
 
 if TYPE_CHECKING:
     from tests.brokers import Broker, Node
@@ -38,13 +38,13 @@ settings.register_profile(
 settings.load_profile("tis")
 
 
-# What to set so that other processes take the beginning of this session of tests for `NOW`.
+# The setting with which other processes take the start of this test session for `NOW`.
 AHEAD_SECONDS = (NOW - datetime.now(UTC)).total_seconds()
 ON_THE_DAY = {"TIS_SYNC_CLOCK_OFFSET_SECONDS": str(AHEAD_SECONDS)}
 
 
 class Clock:
-    """The time, as a test sets it."""
+    """A clock that a test sets."""
 
     def __init__(self, now: datetime = NOW) -> None:
         self.now = now
@@ -62,7 +62,7 @@ def clock() -> Clock:
 
 
 def absent(reason: str) -> None:
-    """Skip for want of a server, or fail where servers are required."""
+    """Skip because a server is missing, or fail if servers are required."""
     if REQUIRED:
         pytest.fail(f"{reason}; TIS_SYNC_TEST_SERVERS=required")
     pytest.skip(f"{reason}; `scripts/servers start`, then `scripts/servers env` says what to set")
@@ -77,7 +77,7 @@ def _database_url(variable: str, default: str, name: str) -> str:
 
 @pytest.fixture
 def mariadb() -> Iterator[str]:
-    """The URL of an empty database of its own in MariaDB."""
+    """The URL of an empty MariaDB database for this test."""
     server = _database_url(
         "TIS_SYNC_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306", "MariaDB"
     )
@@ -86,7 +86,7 @@ def mariadb() -> Iterator[str]:
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """The URL of an empty database of its own in PostgreSQL."""
+    """The URL of an empty PostgreSQL database for this test."""
     server = _database_url(
         "TIS_SYNC_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432", "PostgreSQL"
     )
@@ -128,13 +128,13 @@ def _search_server(variable: str, name: str) -> str:
 
 @pytest.fixture(scope="session")
 def elasticsearch() -> str:
-    """The address of an Elasticsearch."""
+    """The address of an Elasticsearch server."""
     return _search_server("TIS_SYNC_TEST_ELASTICSEARCH", "elasticsearch")
 
 
 @pytest.fixture(scope="session")
 def opensearch() -> str:
-    """The address of an OpenSearch."""
+    """The address of an OpenSearch server."""
     return _search_server("TIS_SYNC_TEST_OPENSEARCH", "opensearch")
 
 
@@ -164,7 +164,7 @@ def _world(url: str) -> Iterator[World]:
     world = World(engine, url)
     world.create()
     yield world
-    engine.dispose()
+    engine.close()
 
 
 SearchUrl = Callable[[str], str]
@@ -185,7 +185,7 @@ def search_url(request: pytest.FixtureRequest, tmp_path: Path) -> SearchUrl:
 
 
 def drop_indexes(address: str) -> None:
-    """Drop the indexes of ours, and of the Java service, in a search server."""
+    """Drop our indexes and those of the Java service from a search server."""
     import json
     from urllib.request import Request, urlopen
 
@@ -203,7 +203,7 @@ def search(request: pytest.FixtureRequest, search_url: SearchUrl, tmp_path: Path
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep out the settings of the developer's shell; what is embedded goes to a new folder."""
+    """Ignore the settings of the developer's shell; embedded data goes to a new folder."""
     for name in list(os.environ):
         if name.startswith("TIS_SYNC_") and not name.startswith("TIS_SYNC_TEST_"):
             monkeypatch.delenv(name)
@@ -214,7 +214,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Node]":
-    """A RabbitMQ node of the tests' own."""
+    """A RabbitMQ node for the tests."""
     from tests.brokers import node
 
     yield from node(tmp_path_factory.mktemp("rabbitmq"))
@@ -222,13 +222,13 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Node]":
 
 @pytest.fixture
 def broker(rabbitmq: "Node") -> "Iterator[Broker]":
-    """A virtual host of its own in RabbitMQ."""
+    """A RabbitMQ virtual host for this test."""
     from tests.brokers import Broker
 
-    made = Broker(rabbitmq, f"test-{uuid4().hex[:12]}")
-    made.create()
-    yield made
-    made.drop()
+    broker = Broker(rabbitmq, f"test-{uuid4().hex[:12]}")
+    broker.create()
+    yield broker
+    broker.drop()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Places for files that are really there: SFTP (OpenSSH) and S3 (SeaweedFS)."""
+"""Real destinations for files: SFTP (OpenSSH) and S3 (SeaweedFS)."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ READY_SECONDS = 60.0
 
 @dataclass
 class Place:
-    """Where files may go, and how to see what lies there."""
+    """A destination, and the folder in which a test can inspect its files."""
 
     url: str
     options: dict[str, Any]
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def sftp_server(home: Path) -> Iterator[Place]:
-    """An OpenSSH server of its own, with keys of its own."""
+    """An OpenSSH server, with its own keys."""
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if sshd is None:
         absent("no OpenSSH server (sshd)")
@@ -55,14 +55,18 @@ def sftp_server(home: Path) -> Iterator[Place]:
         [sshd, "-D", "-e", "-f", str(home / "sshd_config")], stderr=subprocess.DEVNULL
     )
     try:
-        _answers(port, process)
-        known = home / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{port} {(home / 'host.pub').read_text()}")
+        _wait_until_open(port, process)
+        known_hosts = home / "known_hosts"
+        known_hosts.write_text(f"[127.0.0.1]:{port} {(home / 'host.pub').read_text()}")
         import getpass
 
         yield Place(
             f"sftp://{getpass.getuser()}@127.0.0.1:{port}{home / 'out'}",
-            {"client_keys": [str(home / "user")], "known_hosts": str(known), "agent_path": None},
+            {
+                "client_keys": [str(home / "user")],
+                "known_hosts": str(known_hosts),
+                "agent_path": None,
+            },
             home / "out",
         )
     finally:
@@ -71,7 +75,7 @@ def sftp_server(home: Path) -> Iterator[Place]:
 
 
 def s3_server(home: Path) -> Iterator[Place]:
-    """A SeaweedFS of its own, with a bucket."""
+    """A SeaweedFS server with a bucket."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if weed is None:
         absent("no SeaweedFS (weed)")
@@ -80,8 +84,12 @@ def s3_server(home: Path) -> Iterator[Place]:
     key, secret = "key", "secret"
     actions = {key: ["Admin", "Read", "Write", "List", "Tagging"], "reader": ["Read", "List"]}
     identities = [
-        {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": may}
-        for name, may in actions.items()
+        {
+            "name": name,
+            "credentials": [{"accessKey": name, "secretKey": secret}],
+            "actions": allowed,
+        }
+        for name, allowed in actions.items()
     ]
     (home / "s3.json").write_text(json.dumps({"identities": identities}))
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
@@ -89,22 +97,22 @@ def s3_server(home: Path) -> Iterator[Place]:
         [weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={home}", "-s3",
          f"-s3.config={home / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64",
          *(f"-{name}.port={port}" for name, port in ports.items()),
-         # By default 10,000 more than the port, which may be no port at all.
+         # The default is 10,000 more than the port, which can be above the highest port.
          *(f"-{name}.port.grpc={free_port()}" for name in ports)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         endpoint = f"http://127.0.0.1:{ports['s3']}"
-        _answers(ports["s3"], process)
+        _wait_until_open(ports["s3"], process)
         options: dict[str, Any] = {"endpoint_url": endpoint, "key": key, "secret": secret}
         _make_bucket(options)
         yield Place("s3://esr/out", options)
     finally:
-        process.kill()  # it takes half a minute to stop by itself
+        process.kill()  # a clean stop takes half a minute
         process.wait(30)
 
 
-def _answers(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         assert process.poll() is None, "the server ended at once"
@@ -116,7 +124,7 @@ def _answers(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def _make_bucket(options: dict[str, Any]) -> None:
-    """Make the bucket; the server takes a moment before it can."""
+    """Make the bucket; retry until the server is ready for it."""
     import fsspec
 
     deadline = time.monotonic() + READY_SECONDS

@@ -1,4 +1,4 @@
-"""Give export commands inside a test, wait for them, and check the books."""
+"""Request exports inside a test, wait for them, and check that everything recorded agrees."""
 
 import time
 from collections import Counter
@@ -8,78 +8,85 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.world import World
-from tis_sync.esr.commands import Command, Commands
-from tis_sync.esr.deaneries import APP, DNC
-from tis_sync.esr.files import File, files
-from tis_sync.esr.generations import bring_up_to_date
-from tis_sync.esr.lines import Parsed, parse
-from tis_sync.esr.plan import EXPORTED
-from tis_sync.esr.records import records
-from tis_sync.esr.sources import layout_of
-from tis_sync.esr.workflows import start
+from tis_sync.esr.applicants.generations import refresh_records
+from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.workflow import start_commands
+from tis_sync.esr.files.columns import layout_of
+from tis_sync.esr.files.flat_file import ParsedFile, parse
+from tis_sync.esr.files.numbering import File
+from tis_sync.esr.files.store import find_files, read_contents
+from tis_sync.esr.records import RecordState, find_records
+from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
-from tis_sync.state import esr as t
+from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
 
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
+ACTIVE = {CommandState.QUEUED, CommandState.RUNNING}
 
 
-def export(s: Services, *deaneries: str, file_type: str = APP, **given: Any) -> list[Command]:
-    """Give commands, as `tis-sync esr export` does, and wait until they have ended."""
+def export(
+    s: Services, *deaneries: str, file_type: FileType = FileType.APP, **values: Any
+) -> list[Command]:
+    """Request commands, as `tis-sync esr export` does, and wait until they have ended."""
     commands = Commands(s.state)
-    asked = [
-        commands.ask(
-            file_type=file_type, deanery=deanery, trigger="manual", who="test", now=s.clock(),
-            **({"day": s.clock().date()} | given),
+    requested = [
+        commands.request(
+            file_type=file_type, deanery=deanery, trigger=Trigger.MANUAL, requested_by="test",
+            now=s.clock(), **({"day": s.clock().date()} | values),
         )
         for deanery in deaneries
     ]  # fmt: skip
-    start(asked)
-    return ended(s, [command.id for command in asked])
+    start_commands(s, requested)
+    return wait_until_ended(s, [command.id for command in requested])
 
 
-def ended(s: Services, ids: list[str]) -> list[Command]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(c.state in {"queued", "running"} for c in Commands(s.state).many(ids)):
+def wait_until_ended(s: Services, ids: list[str]) -> list[Command]:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while any(command.state in ACTIVE for command in Commands(s.state).many(ids)):
         assert time.monotonic() < deadline, Commands(s.state).many(ids)
         time.sleep(0.05)
     return Commands(s.state).many(ids)
 
 
 def generate(s: Services) -> None:
-    bring_up_to_date(s, trigger="manual", who="test")
+    refresh_records(s, trigger=Trigger.MANUAL, requested_by="test")
 
 
-def said(settings: Settings, file: File) -> Parsed:
-    """What a file at its destination says."""
-    data = Path(settings.export().removeprefix("file://"), file.name).read_bytes()
-    parsed = parse(layout_of(file.file_type, settings), data)
+def parsed_file(s: Services, file: File) -> ParsedFile:
+    """Read a file at its destination, and check that the stored lines contain the same."""
+    data = Path(s.settings.export().removeprefix("file://"), file.name).read_bytes()
+    parsed = parse(layout_of(file.file_type, s.settings), data)
     assert parsed.bad == []
+    contents = read_contents(s.state, s.settings, file)
+    assert (contents.header, contents.trailer) == (parsed.header, parsed.trailer)
+    assert contents.records.equals(parsed.records)
     return parsed
 
 
-def told(world: World) -> list[tuple[Any, ...]]:
+def tcs_events(world: World) -> list[tuple[Any, ...]]:
     return world.rows(tcs.PlacementEsrEvent, "placementId", "positionId", "filename", "status")
 
 
 def states(s: Services) -> Counter[str]:
-    return Counter(record.state for record in records(s.state, limit=None))
+    return Counter(record.state for record in find_records(s.state, limit=None))
 
 
-def check_books(s: Services, world: World) -> None:
-    """Numbers without gap or double; no record in two files; TCS told once of each."""
-    for file_type in (APP, DNC):
-        made = files(s.state, file_type=file_type, limit=100_000)
-        assert sorted(file.number for file in made) == list(range(1, len(made) + 1))
-        assert all(file.written_at and file.told_at for file in made)
-    with s.state.connect() as connection:
-        sources = list(connection.scalars(sa.select(t.line.c.source)))
-    assert len(sources) == len(set(sources))
-    everything = files(s.state, limit=100_000)
-    assert sum(file.records for file in everything) == len(sources)
-    assert all(file.records >= 0 for file in everything)
-    exported = [r for r in records(s.state, limit=None) if r.state == EXPORTED]
-    assert sorted(told(world), key=repr) == sorted(
-        ((r.placement_id, r.position_id, r.file, EXPORTED) for r in exported), key=repr
+def check_consistency(s: Services, world: World) -> None:
+    """Check that numbers have no gaps or duplicates, and each record has one file and one event."""
+    for file_type in (FileType.APP, FileType.DNC):
+        of_type = find_files(s.state, file_type=file_type, limit=100_000)
+        assert sorted(file.number for file in of_type) == list(range(1, len(of_type) + 1))
+        assert all(file.written_at and file.reported_at for file in of_type)
+    with s.state.read() as connection:
+        subjects = list(connection.scalars(sa.select(t.line.c.subject)))
+    assert len(subjects) == len(set(subjects))
+    assert sum(file.records for file in find_files(s.state, limit=100_000)) == len(subjects)
+    exported = [r for r in find_records(s.state, limit=None) if r.state == RecordState.EXPORTED]
+    assert sorted(tcs_events(world), key=repr) == sorted(
+        ((r.placement_id, r.position_id, r.file, "EXPORTED") for r in exported), key=repr
     )
+
+
+ended = wait_until_ended

@@ -1,4 +1,4 @@
-"""What jobs should come to, said again in plain Python, a record at a time, for comparison."""
+"""The desired states of the jobs in plain Python, record by record, for comparison."""
 
 from collections import defaultdict
 from datetime import date, timedelta
@@ -174,8 +174,8 @@ def person_views(rows: Rows, today: date) -> dict[str, Row]:
             if p["traineeId"] == key and is_current(p["dateFrom"], p["dateTo"], today)
         ]
         fields = ("gradeId", "gradeAbbreviation", "siteId", "siteCode", "placementType")
-        nowhere: list[Row | None] = [None]
-        for placement in [*placements] or nowhere:
+        unplaced: list[Row | None] = [None]
+        for placement in [*placements] or unplaced:
             primary = sorted(
                 s["specialtyId"]
                 for s in rows["PlacementSpecialty"]
@@ -184,9 +184,9 @@ def person_views(rows: Rows, today: date) -> dict[str, Row]:
                 and s["placementSpecialtyType"] == "PRIMARY"
             )
             specialty = specialties.get(primary[0], {}).get("name") if primary else None
-            here = {f: placement[f] if placement else None for f in fields}
+            placed = {f: placement[f] if placement else None for f in fields}
             identity = f"{key}-{placement['id']}" if placement else str(key)
-            documents[identity] = base | here | {"specialty": specialty}
+            documents[identity] = base | placed | {"specialty": specialty}
     return documents
 
 
@@ -217,7 +217,7 @@ def post_views(rows: Rows, today: date) -> dict[str, Row]:
         surnames = [s for i in trainees if (s := contact[i]["surname"]) is not None]
         forenames = [f for i in trainees if (f := contact[i]["forenames"]) is not None]
         specialty = min(links["PostSpecialty", key], default=None)
-        described = specialties.get(specialty, {})
+        chosen_specialty = specialties.get(specialty, {})
         owned = sorted(
             {
                 r["programmeId"]
@@ -233,8 +233,8 @@ def post_views(rows: Rows, today: date) -> dict[str, Row]:
             "primarySiteId": min(links["PostSite", key], default=None),
             "approvedGradeId": min(links["PostGrade", key], default=None),
             "primarySpecialtyId": specialty,
-            "primarySpecialtyCode": described.get("specialtyCode"),
-            "primarySpecialtyName": described.get("name"),
+            "primarySpecialtyCode": chosen_specialty.get("specialtyCode"),
+            "primarySpecialtyName": chosen_specialty.get("name"),
             "programmeNames": [programmes[p]["programmeName"] for p in owned],
             "programmeIds": owned,
             "fundingTypes": sorted(

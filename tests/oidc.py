@@ -1,4 +1,4 @@
-"""A sign-in provider that is really there (oidc-provider on Node), and people who sign in."""
+"""A real sign-in provider (oidc-provider on Node), and people who sign in."""
 
 import json
 import re
@@ -26,7 +26,7 @@ READY_SECONDS = 30.0
 
 @dataclass
 class OidcProvider:
-    """A provider; `console` is where it leads people back to."""
+    """A provider that sends browsers back to the URL `console`."""
 
     issuer: str
     console_port: int
@@ -37,22 +37,22 @@ class OidcProvider:
         return f"http://127.0.0.1:{self.console_port}"
 
     def settings(self) -> dict[str, Any]:
-        """What the console has to be told."""
+        """The settings of a console that uses it."""
         return {"oidc_issuer": self.issuer, "web_url": self.console}
 
     def token(self, key: Any = None, **claims: Any) -> str:
-        """A bearer token as the provider makes them; of whom, and how, the claims say."""
+        """A bearer token of the provider, with other claims than the usual ones, or another key."""
         now = int(time.time())
-        said = {
+        payload = {
             "iss": self.issuer, "aud": "tis-sync", "sub": "robot", "iat": now, "exp": now + 300,
             "realm_access": {"roles": ["tis-sync-update"]},
         } | claims  # fmt: skip
         key = key or self.key
-        return jwt.encode({"alg": "RS256", "kid": key.kid}, said, key)
+        return jwt.encode({"alg": "RS256", "kid": key.kid}, payload, key)
 
 
 def provider(home: Path) -> Iterator[OidcProvider]:
-    """Start one; fetched once from the npm registry."""
+    """Run a provider; its package is installed once, from the npm registry."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         absent("no Node.js with npm, for a sign-in provider")
@@ -65,9 +65,9 @@ def provider(home: Path) -> Iterator[OidcProvider]:
         subprocess.run(command, cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
     port, console = free_port(), free_port()
     key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, private=True, auto_kid=True)
-    made = OidcProvider(f"http://127.0.0.1:{port}", console, key)
+    created = OidcProvider(f"http://127.0.0.1:{port}", console, key)
     config = {
-        "issuer": made.issuer, "port": port, "console": made.console, "library": str(library),
+        "issuer": created.issuer, "port": port, "console": created.console, "library": str(library),
         "keys": [key.as_dict(private=True)],
     }  # fmt: skip
     (home / "config.json").write_text(json.dumps(config))
@@ -80,28 +80,28 @@ def provider(home: Path) -> Iterator[OidcProvider]:
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:
-                httpx2.get(f"{made.issuer}/.well-known/openid-configuration").raise_for_status()
+                httpx2.get(f"{created.issuer}/.well-known/openid-configuration").raise_for_status()
                 break
             except httpx2.HTTPError:
                 assert process.poll() is None, (home / "out").read_text()
                 assert time.monotonic() < deadline, (home / "out").read_text()
                 time.sleep(0.1)
-        yield made
+        yield created
     finally:
         process.terminate()
         process.wait(30)
 
 
 def sign_in(client: httpx2.Client, url: str, name: str) -> httpx2.Response:
-    """Open a page as a browser does that is led to the provider, sign in there, and come back."""
-    reply = client.get(url, follow_redirects=True)
+    """Open a page like a browser: follow the redirect, sign in at the provider, and return."""
+    response = client.get(url, follow_redirects=True)
     for _ in range(4):  # the provider asks for a name, then for consent
-        form = re.search(r'<form[^>]*action="([^"]+)"', reply.text)
-        if form is None or "/sync/" in str(reply.url):
-            return reply
-        hidden = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', reply.text))
-        if 'name="login"' in reply.text:
+        form = re.search(r'<form[^>]*action="([^"]+)"', response.text)
+        if form is None or "/sync/" in str(response.url):
+            return response
+        hidden = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', response.text))
+        if 'name="login"' in response.text:
             hidden |= {"login": name, "password": "any"}
-        aim = urljoin(str(reply.url), unescape(form.group(1)))
-        reply = client.post(aim, data=hidden, follow_redirects=True)
-    return reply
+        target = urljoin(str(response.url), unescape(form.group(1)))
+        response = client.post(target, data=hidden, follow_redirects=True)
+    return response

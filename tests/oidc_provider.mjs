@@ -1,4 +1,4 @@
-// A sign-in provider for the tests: people are who they say, and have the roles below.
+// A sign-in provider for the tests: any name and password are accepted; names have the roles below.
 import { readFileSync } from 'node:fs'
 
 const config = JSON.parse(readFileSync(process.argv[2], 'utf8'))

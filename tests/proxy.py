@@ -1,4 +1,4 @@
-"""A proxy between us and a real search server that makes trouble on purpose."""
+"""A proxy in front of a real search server that causes faults on purpose."""
 
 import json
 import random
@@ -19,7 +19,7 @@ Choose = Callable[[bytes], Fault]
 
 
 class Proxy:
-    """Forwards everything; asks `choose` what to do to each bulk request."""
+    """Forwards every request; `choose` decides what happens to each bulk request."""
 
     def __init__(self, target: str, choose: Choose) -> None:
         self.target = urlsplit(target)
@@ -135,22 +135,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def proxy(target: str, choose: Choose) -> Iterator[tuple[str, Proxy]]:
-    """Run a proxy before `target`; gives its address and what it counts."""
-    made = Proxy(target, choose)
-    handler = type("Handler", (_Handler,), {"proxy": made})
+    """Run a proxy in front of `target`; yield its address, and the proxy with its counts."""
+    counting = Proxy(target, choose)
+    handler = type("Handler", (_Handler,), {"proxy": counting})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", made
+        yield f"http://127.0.0.1:{server.server_address[1]}", counting
     finally:
         server.shutdown()
         server.server_close()
 
 
 def sometimes(*faults: Fault, seed: int = 1, share: float = 0.6) -> Choose:
-    """One of some faults, for a share of the requests."""
+    """Choose one of the given faults for a share of the bulk requests."""
     drawn = random.Random(seed)
     lock = threading.Lock()
 

@@ -6,20 +6,20 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from tests.conftest import NOW
+from tis_sync.app import session
 from tis_sync.jobs.catalogue import job_named
-from tis_sync.runs.ask import ask, ask_for_night
-from tis_sync.runs.run import Options, Run
+from tis_sync.runs.request import request_night, request_run
+from tis_sync.runs.run import Run, RunOptions, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.session import session
-from tis_sync.runs.workflows import start, start_night
+from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.settings import Settings
 
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 def ticking(since: datetime) -> Callable[[], datetime]:
-    """A clock that shows `since` now, and goes on from there."""
+    """A clock that shows `since` now, and advances from there."""
     started = time.monotonic()
     return lambda: since + timedelta(seconds=time.monotonic() - started)
 
@@ -28,15 +28,15 @@ def ticking(since: datetime) -> Callable[[], datetime]:
 def working(
     settings: Settings, clock: Callable[[], datetime] | None = None, *, scheduler: bool = False
 ) -> Iterator[Services]:
-    """A session; on the day of the tests unless told otherwise."""
+    """A session; its clock shows the day of the tests unless another is given."""
     clock = clock or ticking(NOW)
     with session(settings, clock=clock, scheduler=scheduler) as services:
         yield services
 
 
 def wait_for(services: Services, run_id: str) -> list[Run]:
-    """Wait until a run, and all that follows it, has ended; the family, oldest first."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Wait until a run and everything that follows it have ended; return them, oldest first."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while any(run.is_active for run in services.history.family(run_id)):
         assert time.monotonic() < deadline, services.history.family(run_id)
         time.sleep(POLL_SECONDS)
@@ -44,25 +44,25 @@ def wait_for(services: Services, run_id: str) -> list[Run]:
 
 
 def run_job(services: Services, name: str, **options: object) -> list[Run]:
-    """Run a job by hand; it, and what followed."""
-    asked = ask(
+    """Run a job manually; return the run and those that followed."""
+    requested = request_run(
         services,
         job_named(name),
-        trigger="manual",
-        who="test",
-        options=Options(**options),  # type: ignore[arg-type]
+        trigger=Trigger.MANUAL,
+        requested_by="test",
+        options=RunOptions(**options),  # type: ignore[arg-type]
     )
-    start([asked.id])
-    return wait_for(services, asked.id)
+    start_runs(services, [requested.id])
+    return wait_for(services, requested.id)
 
 
 def run_night(services: Services, **options: object) -> list[Run]:
-    """Run the night; it, and its runs."""
-    night = ask_for_night(
+    """Run the night; return the night and its runs."""
+    night = request_night(
         services,
-        trigger="manual",
-        who="test",
-        options=Options(**options),  # type: ignore[arg-type]
+        trigger=Trigger.MANUAL,
+        requested_by="test",
+        options=RunOptions(**options),  # type: ignore[arg-type]
     )
-    start_night(night.id)
+    start_night(services, night.id)
     return wait_for(services, night.id)

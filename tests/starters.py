@@ -1,4 +1,4 @@
-"""Starters in a TCS made of plain rows: people with placements that ESR has to hear of."""
+"""Starters in a TCS of plain rows: people with placements that must be exported to ESR."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -7,11 +7,11 @@ from tests.conftest import TODAY
 from tests.world import Row
 
 POSITION = 50_000_000
-EVENT_AT = datetime(2026, 1, 5)  # noqa: DTZ001  as TCS keeps it
+EVENT_AT = datetime(2026, 1, 5)  # noqa: DTZ001  TCS stores no time zone
 
 
 def person(number: int, **details: Any) -> dict[str, list[Row]]:
-    """A person with everything that ESR wants; `details` go into ContactDetails."""
+    """A person with everything that ESR needs; `details` are columns of ContactDetails."""
     contact = {"id": number, "surname": f"O'Brien {number}", "forenames": "Siân Mary"}
     return {
         "Person": [{"id": number}],
@@ -25,7 +25,7 @@ def person(number: int, **details: Any) -> dict[str, list[Row]]:
 
 
 def post(number: int, deanery: str = "WES", positions: int = 1) -> dict[str, list[Row]]:
-    """A post with so many reconciled positions."""
+    """A post with a number of reconciled positions."""
     return {
         "Post": [{"id": number, "nationalPostNumber": f"{deanery}/RHM01/{number}/F2/003",
                   "fundingStatus": "CURRENT"}],
@@ -36,7 +36,7 @@ def post(number: int, deanery: str = "WES", positions: int = 1) -> dict[str, lis
 
 
 def event(post_id: int, position: int, status: str = "RECONCILED", days: int = 0) -> Row:
-    """What ESR said of a position."""
+    """An event of a position, as ESR reports it."""
     return {
         "postId": post_id, "positionId": position, "positionNumber": position - POSITION,
         "eventDateTime": EVENT_AT + timedelta(days=days), "status": status,
@@ -45,7 +45,7 @@ def event(post_id: int, position: int, status: str = "RECONCILED", days: int = 0
 
 
 def placement(number: int, person_id: int, post_id: int, start: date, **values: Any) -> Row:
-    """A placement of half a year."""
+    """A placement that lasts half a year."""
     return {
         "id": number, "traineeId": person_id, "postId": post_id, "dateFrom": start,
         "dateTo": start + timedelta(days=181), "placementType": "In post",
@@ -53,8 +53,8 @@ def placement(number: int, person_id: int, post_id: int, start: date, **values: 
     } | values  # fmt: skip
 
 
-def together(*parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """All rows of several parts."""
+def combined(*parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Merge the rows of several parts."""
     rows: dict[str, list[Row]] = {}
     for part in parts:
         for table, records in part.items():
@@ -63,7 +63,7 @@ def together(*parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
 
 
 def starters(count: int, deaneries: tuple[str, ...] = ("WES",), in_days: int = 20) -> Any:
-    """So many people, each with a post and a placement of their own, over some deaneries."""
+    """A number of people, each with a post and a placement, spread over several deaneries."""
     parts = []
     for number in range(1, count + 1):
         deanery = deaneries[number % len(deaneries)]
@@ -73,4 +73,4 @@ def starters(count: int, deaneries: tuple[str, ...] = ("WES",), in_days: int = 2
             post(number, deanery),
             {"Placement": [placement(number, number, number, start)]},
         ]
-    return together(*parts)
+    return combined(*parts)

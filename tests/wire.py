@@ -1,4 +1,4 @@
-"""A wire between a client and a server that a test can cut, and join again."""
+"""A connection between a client and a server that a test can cut and restore."""
 
 import socket
 import threading
@@ -6,11 +6,11 @@ from contextlib import suppress
 
 
 class Wire:
-    """Forwards a local port to a server, byte for byte, while it is whole.
+    """Forwards a local port to a server, until it is cut.
 
     Args:
-        host: the server's.
-        port: the server's.
+        host: of the server.
+        port: of the server.
 
     """
 
@@ -18,23 +18,23 @@ class Wire:
         self._server = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        self._whole = True
+        self._connected = True
         self._ends: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """End every connection, and refuse new ones."""
-        self._whole = False
+        """Close every connection, and refuse new ones."""
+        self._connected = False
         for end in list(self._ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def join(self) -> None:
-        """Let new connections through."""
-        self._whole = True
+        """Accept new connections."""
+        self._connected = True
 
     def close(self) -> None:
-        """End it all."""
+        """Close every connection, and the local port."""
         self.cut()
         self._listener.close()
 
@@ -42,7 +42,7 @@ class Wire:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                if not self._whole:
+                if not self._connected:
                     client.close()
                     continue
                 try:
@@ -51,14 +51,16 @@ class Wire:
                     client.close()
                     continue
                 self._ends |= {client, server}
-                for here, there in ((client, server), (server, client)):
-                    threading.Thread(target=self._forward, args=(here, there), daemon=True).start()
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(
+                        target=self._forward, args=(source, target), daemon=True
+                    ).start()
 
-    def _forward(self, here: socket.socket, there: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while data := here.recv(65536):
-                there.sendall(data)
-        for end in (here, there):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
             self._ends.discard(end)
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A TCS made of plain rows: to fill a database, and to compare what is in it."""
+"""A TCS made of plain rows: fill a database, and compare its contents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from tis_sync.jobs.base import AsOf, IndexProduct, Job, TableProduct
-from tis_sync.reconcile import index as index_plans
-from tis_sync.reconcile import table as table_plans
-from tis_sync.reconcile.partitions import partitions
-from tis_sync.reconcile.plan import Plan, difference
+from tis_sync.db.database import Database
+from tis_sync.jobs.base import AsOf, IndexTarget, Job, TableTarget
+from tis_sync.reconcile import index_plan as index_plans
+from tis_sync.reconcile import table_apply as table_plans
+from tis_sync.reconcile.table_plan import Plan, difference
 from tis_sync.search.model import SearchEngine
 from tis_sync.tcs import tables as t
+from tis_sync.tcs.key_ranges import key_ranges
 from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import SetAside, Source
-from tis_sync.tcs.write import writing
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
@@ -40,16 +40,16 @@ FILLERS: dict[str, Row] = {
 class World:
     """A database with the tables of TCS."""
 
-    engine: sa.Engine
+    database: Database
     url: str
 
     def create(self) -> None:
-        with writing(self.engine) as connection:
+        with self.database.write() as connection:
             t.metadata.create_all(connection)
 
     def fill(self, rows: Rows) -> None:
-        """Replace everything in the database by these rows (columns left out: null or filler)."""
-        with writing(self.engine) as connection:
+        """Replace everything by these rows; columns left out are null, or a filler."""
+        with self.database.write() as connection:
             for table in t.metadata.sorted_tables:
                 connection.execute(sa.delete(table))
             for name, records in rows.items():
@@ -61,53 +61,57 @@ class World:
 
     def rows(self, table: sa.Table, *columns: str) -> list[tuple[Any, ...]]:
         """Some columns of a table, sorted."""
-        with self.engine.connect() as connection:
+        with self.database.read() as connection:
             found = connection.execute(sa.select(*(table.c[name] for name in columns)))
             return sorted((tuple(row) for row in found), key=repr)
 
     def execute(self, statement: sa.Executable | str) -> None:
-        with writing(self.engine) as connection:
+        with self.database.write() as connection:
             connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
 
     def settle(self, job: Job, as_of: AsOf, *, width: int = 400_000) -> list[Plan]:
-        """Make a table job's product right, without runs and history; the plans applied."""
-        product = job.product
-        assert isinstance(product, TableProduct)
-        source = Source(self.engine, as_of.today)
-        target = product.target
-        columns = [target.by, *(r.by for r in product.reads if r.by is not None)]
+        """Make the target of a table job as desired, without a run; return the plans applied."""
+        target = job.target
+        assert isinstance(target, TableTarget)
+        source = Source(self.database, as_of.today)
+        spec = target.spec
+        columns = [
+            spec.partition_column,
+            *(r.partition_column for r in target.reads if r.partition_column is not None),
+        ]
         plans = []
-        for keys in partitions(self.engine, columns, width):
-            own = Read(target.table, target.columns, by=target.by)
-            frames = source.load((*product.reads, own), keys).frames
+        for keys in key_ranges(self.database, columns, width):
+            own = Read(spec.table, spec.columns, partition_column=spec.partition_column)
+            frames = source.load((*target.reads, own), keys).frames
             plan = difference(
-                target,
-                product.desired(frames, as_of),
-                frames[target.table.name].lazy(),
-                product.allowed(frames) if product.allowed else None,
+                spec,
+                target.desired(frames, as_of),
+                frames[spec.table.name].lazy(),
+                target.allowed(frames) if target.allowed else None,
             )
-            table_plans.apply(self.engine, target, plan)
+            table_plans.apply(self.database, spec, plan)
             plans.append(plan)
         return plans
 
     def views(self, job: Job, as_of: AsOf) -> tuple[pl.DataFrame, list[SetAside]]:
-        """What an index job's documents should say, and what it could not use."""
-        product = job.product
-        assert isinstance(product, IndexProduct)
-        source = Source(self.engine, as_of.today)
+        """The views of an index job, and the records that it could not use."""
+        target = job.target
+        assert isinstance(target, IndexTarget)
+        source = Source(self.database, as_of.today)
         loaded = [
-            source.load(product.reads, keys) for keys in partitions(self.engine, [product.keys], 16)
+            source.load(target.reads, keys)
+            for keys in key_ranges(self.database, [target.partition_column], width=1)
         ]
-        views = pl.concat([product.views(part.frames, as_of).collect() for part in loaded])
+        views = pl.concat([target.views(part.frames, as_of).collect() for part in loaded])
         return views, [record for part in loaded for record in part.set_aside]
 
     def build(self, job: Job, today: date, search: SearchEngine, build: str) -> str:
-        """Build and publish an index of what is in the database."""
-        product = job.product
-        assert isinstance(product, IndexProduct)
+        """Build and publish an index of what the database contains; return its name."""
+        target = job.target
+        assert isinstance(target, IndexTarget)
         views, _ = self.views(job, AsOf.on(today))
-        index = search.begin(product.spec, build)
-        assert not search.write(index, index_plans.encoded(views, product.form)).refused
+        index = search.begin(target.spec, build)
+        assert not search.write(index, index_plans.encoded(views, target.form)).refused
         search.refresh(index)
-        search.publish(product.spec, index)
+        search.publish(target.spec, index)
         return index

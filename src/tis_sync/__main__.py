@@ -1,4 +1,4 @@
-"""`python -m tis_sync`: the same as the program `tis-sync`."""
+"""Let `python -m tis_sync` run the program `tis-sync`."""
 
 from tis_sync.cli import main
 

@@ -1,164 +1,180 @@
-"""Is everything in place that we rely on? A checklist, each with how to mend it.
+"""Check everything that the service relies on; each failed check comes with its remedy.
 
-Runs by `tis-sync doctor`, and in a worker at its start and every hour (the broker: with every look
-of the watch): what is not as it should be is an alarm (`drift`), closed when it is mended. Nothing
-is changed, but for a probe file that is written to the export's destination and removed.
+`tis-sync doctor` and the Health page show the checks. A worker runs them when it starts and then
+every hour (the broker checks every half minute), and raises an alarm for each failed check. Nothing
+is changed, except that a probe file is written to the export destination and removed again.
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from tis_sync import retention
+from tis_sync.alarms.catalogue import DRIFT
+from tis_sync.alarms.check_state import CheckState
 from tis_sync.errors import TisSyncError
-from tis_sync.esr.broker.listen import last_heard
-from tis_sync.esr.broker.look import look
-from tis_sync.esr.broker.topology import NAMES
-from tis_sync.esr.broker.watch import SILENT_SECONDS
-from tis_sync.esr.deaneries import DEANERIES, FILE_TYPES, LONDON, london_day
-from tis_sync.esr.destination import Destination, shown
-from tis_sync.esr.eligible import READS
-from tis_sync.esr.generations import last_success
-from tis_sync.esr.rotation import reads as rotation_reads
-from tis_sync.esr.sources import layout_of
-from tis_sync.jobs.base import IndexProduct, TableProduct
+from tis_sync.esr.applicants.eligibility import READS
+from tis_sync.esr.applicants.generations import last_success
+from tis_sync.esr.calendar import LONDON, london_day
+from tis_sync.esr.deaneries import DEANERIES, FileType
+from tis_sync.esr.export import workflow as export_workflow
+from tis_sync.esr.files.columns import layout_of
+from tis_sync.esr.files.destination import Destination, redacted_url
+from tis_sync.esr.messaging.consumer import last_contact
+from tis_sync.esr.messaging.drift import examine_broker
+from tis_sync.esr.messaging.monitor import SILENT_SECONDS
+from tis_sync.esr.messaging.topology import NAMES
+from tis_sync.esr.notifications.vacancy_notifications import reads as vacancy_reads
+from tis_sync.jobs.base import IndexTarget, TableTarget
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs import control
-from tis_sync.runs.registry import REGISTRY
-from tis_sync.runs.schedule import PREFIX, schedule_name
+from tis_sync.runs.schedule import PREFIX, job_schedules, schedule_states
 from tis_sync.runs.services import Services
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
 from tis_sync.tcs import schema
 from tis_sync.tcs import tables as tcs
-from tis_sync.tcs.connect import explained
 
-State = Literal["ok", "drifted", "missing"]
-EVERY = timedelta(hours=1)
-CLOCK_SECONDS = 30.0  # by which the clocks of TCS and of this machine may differ
-SUCCESS_HOURS = 25.0  # a nightly job whose last success is older is not well
-KIND = "drift"  # of alarm
+EXAMINE_EVERY = timedelta(hours=1)  # how often a worker runs the checks
+CLOCK_SECONDS = 30.0  # how far TCS's clock may differ from ours
+SUCCESS_HOURS = 25.0  # a nightly job must have succeeded within a day and a late start
+RECORDS_HOURS = 1.0  # records for ESR are refreshed four times an hour
+LONGEST_REASON = 160  # characters of an unexpected error that are shown
+SEE_REASON = "fix the cause that the message names"  # for a check that could not run
+
+OK, DRIFTED, MISSING = CheckState.OK, CheckState.DRIFTED, CheckState.MISSING
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the checklist.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        state: ok; drifted: there, but not as it should be; missing: not there, or not to be seen.
-        said: what was found.
-        mend: what to do; None where all is well.
+        name: what was checked.
+        state: OK, DRIFTED or MISSING.
+        message: what was found.
+        remedy: what to do, as a phrase that begins with a verb; None if the check passed.
 
     """
 
     name: str
-    state: State
-    said: str
-    mend: str | None = None
+    state: CheckState
+    message: str
+    remedy: str | None = None
 
 
 def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
-    """Look at everything, or at some of `CHECKS`.
+    """Run the checks.
 
-    A check that cannot be made is told as missing, with the reason.
+    Args:
+        s: settings, clock and servers.
+        names: keys of `CHECKS`. None: all of them.
+
+    Returns:
+        The findings; a check that cannot run is MISSING, with the reason. Nothing is raised.
+
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name, check in CHECKS.items():
         if names is not None and name not in names:
             continue
         try:
-            found += check(s)
+            findings += check(s)
         except TisSyncError as error:
-            found.append(Finding(name, "missing", str(error), "see the reason"))
+            findings.append(Finding(name, MISSING, str(error), SEE_REASON))
         except Exception as error:  # noqa: BLE001  one check that fails must not hide the others
-            reason = " ".join(str(error).split())[:160]
-            found.append(Finding(name, "missing", f"cannot be checked: {reason}", "see the reason"))
-    return found
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
+            findings.append(Finding(name, MISSING, f"cannot be checked: {reason}", SEE_REASON))
+    return findings
 
 
-def _layouts(s: Services) -> Iterator[Finding]:
-    for file_type in FILE_TYPES.values():
-        layout = layout_of(file_type, s.settings)
-        yield Finding(f"layout {file_type}", "ok", f"{len(layout.body.fields)} fields")
-
-
-def _settings(s: Services) -> Iterator[Finding]:
-    unknown = sorted(set(s.settings.esr_deaneries.values()) - set(DEANERIES))
-    if unknown:
-        yield Finding(
-            "setting TIS_SYNC_ESR_DEANERIES", "drifted", f"no deaneries: {', '.join(unknown)}",
-            f"name some of {', '.join(DEANERIES)}",
-        )  # fmt: skip
-    strange = sorted(set(s.settings.esr_first_numbers) - set(FILE_TYPES.values()))
-    if strange:
-        yield Finding(
-            "setting TIS_SYNC_ESR_FIRST_NUMBERS", "drifted", f"no types: {', '.join(strange)}",
-            f"name some of {', '.join(FILE_TYPES.values())}",
-        )  # fmt: skip
-    if s.settings.clock_offset_seconds:
-        yield Finding(
-            "setting TIS_SYNC_CLOCK_OFFSET_SECONDS", "drifted",
-            f"the program's clock is {s.settings.clock_offset_seconds:,.0f} s ahead: a rehearsal",
-            "unset it",
-        )  # fmt: skip
-    waits = s.settings.esr_retry_seconds
-    if waits:
-        yield Finding("retry policy", "ok", f"{len(waits)} retries, {sum(waits):,.0f} s in all")
-    else:
-        yield Finding(
-            "retry policy", "drifted", "an export command is never tried again",
-            "set TIS_SYNC_ESR_RETRY_SECONDS, or leave it to its default",
-        )  # fmt: skip
-
-
-def _schema(s: Services) -> Iterator[Finding]:
+def needed_columns(s: Services) -> dict[sa.Table, list[str]]:
+    """The columns of TCS that the jobs and the export to ESR read or write, by table."""
     needed: dict[sa.Table, set[str]] = {}
     for job in JOBS:
         for table, columns in job.needed().items():
             needed.setdefault(table, set()).update(columns)
-    for read in (*READS, *rotation_reads(london_day(s.clock()))):
+    for read in (*READS, *vacancy_reads(london_day(s.clock()))):
         needed.setdefault(read.table, set()).update(read.columns)
-    lacking = schema.check(s.tcs(), {t: sorted(names) for t, names in needed.items()})
-    if not lacking:
-        yield Finding("TCS schema", "ok", f"{len(needed)} tables have what is needed")
-    for finding in lacking:
+    if s.settings.java_shedlock:
+        needed[tcs.Shedlock] = {column.name for column in tcs.Shedlock.columns}
+    return {table: sorted(columns) for table, columns in needed.items()}
+
+
+def _settings(s: Services) -> Iterator[Finding]:
+    settings = s.settings
+    deaneries = sorted(set(settings.esr_deaneries.values()) - set(DEANERIES))
+    if deaneries:
         yield Finding(
-            "TCS schema", "missing" if finding.problem == "is missing" else "drifted",
-            str(finding), "compare with `tis-sync schema check`; ask who changed TCS",
+            "setting TIS_SYNC_ESR_DEANERIES", DRIFTED, f"not deaneries: {', '.join(deaneries)}",
+            f"name some of {', '.join(DEANERIES)}",
+        )  # fmt: skip
+    file_types = sorted(set(settings.esr_last_numbers) - set(FileType))
+    if file_types:
+        yield Finding(
+            "setting TIS_SYNC_ESR_LAST_NUMBERS", DRIFTED,
+            f"not file types: {', '.join(file_types)}",
+            f"name some of {', '.join(FileType)}",
+        )  # fmt: skip
+    if settings.clock_offset_seconds:
+        yield Finding(
+            "setting TIS_SYNC_CLOCK_OFFSET_SECONDS", DRIFTED,
+            f"this is a rehearsal: the clock is shifted by {settings.clock_offset_seconds:,.0f} s",
+            "unset it",
+        )  # fmt: skip
+    waits = settings.esr_retry_seconds
+    if waits:
+        yield Finding("retry policy", OK, f"{len(waits)} retries in {sum(waits):,.0f} s")
+    else:
+        yield Finding(
+            "retry policy", DRIFTED, "a failed export command is never retried",
+            "set TIS_SYNC_ESR_RETRY_SECONDS, or unset it to use the default",
         )  # fmt: skip
 
 
-def _rights(s: Services) -> Iterator[Finding]:
-    """Statements that change nothing, rolled back: the server checks the rights all the same."""
-    written = [job.product.target for job in JOBS if isinstance(job.product, TableProduct)]
-    nothing = sa.false()
+def _layouts(s: Services) -> Iterator[Finding]:
+    for file_type in FileType:
+        layout = layout_of(file_type, s.settings)
+        yield Finding(f"layout {file_type}", OK, f"{len(layout.body.fields)} fields")
+
+
+def _schema(s: Services) -> Iterator[Finding]:
+    needed = needed_columns(s)
+    problems = schema.check(s.tcs(), needed)
+    if not problems:
+        yield Finding("TCS schema", OK, f"{len(needed)} tables have all columns that we need")
+    for problem in problems:
+        yield Finding(
+            "TCS schema", MISSING if problem.is_missing else DRIFTED, str(problem),
+            "see all problems with `tis-sync schema check`, and ask who changed TCS",
+        )  # fmt: skip
+
+
+def _privileges(s: Services) -> Iterator[Finding]:
+    """Run statements that change no rows: the server still checks the privileges."""
+    no_row = sa.false()
     statements: dict[str, sa.Executable] = {}
-    for target in written:
+    for target in (job.target.spec for job in JOBS if isinstance(job.target, TableTarget)):
         table = target.table
         if target.columns_only:
             same = {name: table.c[name] for name in target.values}
-            statements[f"UPDATE {table.name}"] = sa.update(table).where(nothing).values(same)
+            statements[f"UPDATE {table.name}"] = sa.update(table).where(no_row).values(same)
         else:
-            statements[f"DELETE {table.name}"] = sa.delete(table).where(nothing)
-            statements[f"INSERT {table.name}"] = _insert_nothing(table)
+            statements[f"DELETE {table.name}"] = sa.delete(table).where(no_row)
+            statements[f"INSERT {table.name}"] = _insert_no_row(table)
     for table in (tcs.PlacementEsrEvent, tcs.EsrNotification):
-        statements[f"INSERT {table.name}"] = _insert_nothing(table)
-    for what, statement in statements.items():
-        with (
-            explained(s.tcs(), name="TCS", setting="TIS_SYNC_TCS_URL"),
-            s.tcs().execution_options(writes=True).connect() as connection,
-        ):
+        statements[f"INSERT {table.name}"] = _insert_no_row(table)
+    for privilege, statement in statements.items():
+        with s.tcs().write() as connection:
             connection.execute(statement)
             connection.rollback()
-        yield Finding(f"right to {what}", "ok", "granted")
+        yield Finding(f"privilege to {privilege}", OK, "granted")
 
 
-def _insert_nothing(table: sa.Table) -> sa.Insert:
+def _insert_no_row(table: sa.Table) -> sa.Insert:
     columns = list(table.columns)
     return sa.insert(table).from_select(columns, sa.select(*columns).where(sa.false()))
 
@@ -166,43 +182,41 @@ def _insert_nothing(table: sa.Table) -> sa.Insert:
 def _state(s: Services) -> Iterator[Finding]:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    head = ScriptDirectory.from_config(config).get_current_head()
-    version = sa.table(VERSION_TABLE, sa.column("version_num"))
-    with s.state.connect() as connection:
-        found = connection.scalar(sa.select(version.c.version_num))
-    if found == head:
-        yield Finding("state schema", "ok", f"version {found}")
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    table = sa.table(VERSION_TABLE, sa.column("version_num"))
+    with s.state.read() as connection:
+        version = connection.scalar(sa.select(table.c.version_num))
+    if version == newest:
+        yield Finding("state schema", OK, f"version {version}")
     else:
         yield Finding(
-            "state schema", "drifted", f"version {found}, this program wants {head}",
-            "a newer tis-sync has used this state: update this one",
+            "state schema", DRIFTED, f"version {version}; this program needs version {newest}",
+            "update this tis-sync; a newer version has used this state database",
         )  # fmt: skip
 
 
 def _search(s: Services) -> Iterator[Finding]:
     s.search().check()
     for job in JOBS:
-        if not isinstance(job.product, IndexProduct):
+        if not isinstance(job.target, IndexTarget):
             continue
-        spec = job.product.spec
+        spec = job.target.spec
+        name, remedy = f"index {spec.alias}", f"run the job: `tis-sync run {job.name}`"
         live = s.search().live(spec)
         if live is None:
-            yield Finding(
-                f"index {spec.alias}", "missing", "no such alias", f"`tis-sync run {job.name}`"
-            )
-        elif not live.ours or live.version != spec.version:
-            yield Finding(
-                f"index {spec.alias}", "drifted",
-                f"{live.name} is not of this version's mapping" if live.ours else
-                f"{live.name} was not built by tis-sync", f"`tis-sync run {job.name}`",
-            )  # fmt: skip
+            yield Finding(name, MISSING, "the alias does not exist", remedy)
+        elif not live.ours:
+            yield Finding(name, DRIFTED, f"{live.name} was not built by tis-sync", remedy)
+        elif live.version != spec.version:
+            yield Finding(name, DRIFTED, f"{live.name} has the mapping of another version", remedy)
         else:
-            yield Finding(f"index {spec.alias}", "ok", f"{live.documents:,} documents")
+            yield Finding(name, OK, f"{live.documents:,} documents")
 
 
 def _destination(s: Services) -> Iterator[Finding]:
-    Destination(s.settings.export(), s.settings.export_options).probe()
-    yield Finding("export destination", "ok", f"{shown(s.settings.export())} can be written to")
+    url = s.settings.export()
+    Destination(url, s.settings.export_options).probe()
+    yield Finding("export destination", OK, f"{redacted_url(url)} accepts files")
 
 
 def _broker(s: Services) -> Iterator[Finding]:
@@ -211,109 +225,137 @@ def _broker(s: Services) -> Iterator[Finding]:
     unknown = sorted(set(s.settings.broker_names) - set(NAMES))
     if unknown:
         yield Finding(
-            "setting TIS_SYNC_BROKER_NAMES", "drifted", f"unknown: {', '.join(unknown)}",
+            "setting TIS_SYNC_BROKER_NAMES", DRIFTED, f"unknown names: {', '.join(unknown)}",
             f"name some of {', '.join(NAMES)}",
         )  # fmt: skip
-    for seen in asyncio.run(look(s.settings)):
-        yield Finding(f"broker: {seen.name}", seen.state, seen.said, seen.mend)
-    last = last_heard(s.state)
-    if last is not None and s.clock() - last < timedelta(seconds=SILENT_SECONDS):
-        yield Finding("broker: listener", "ok", f"heard {last:%H:%M:%S} UTC")
+    for result in asyncio.run(examine_broker(s.settings)):
+        yield Finding(f"broker: {result.name}", result.state, result.message, result.remedy)
+    contact = last_contact(s.state)
+    if contact is not None and s.clock() - contact < timedelta(seconds=SILENT_SECONDS):
+        yield Finding(CONSUMER, OK, f"last contact {contact:%H:%M:%S} UTC")
     else:
-        when = "never heard" if last is None else f"last heard {last:%Y-%m-%d %H:%M:%S} UTC"
-        mend = "start `tis-sync work`, or `tis-sync esr listen`"
-        yield Finding("broker: listener", "missing", when, mend)
+        yield Finding(
+            CONSUMER, MISSING,
+            "has never reached the broker" if contact is None
+            else f"last contact {contact:%Y-%m-%d %H:%M:%S} UTC",
+            "start `tis-sync work` or `tis-sync esr listen`",
+        )  # fmt: skip
 
 
 def _clock(s: Services) -> Iterator[Finding]:
     now = s.clock()
-    yield Finding("time zone", "ok", f"London: {now.astimezone(LONDON):%Y-%m-%d %H:%M %Z}")
-    if s.tcs().dialect.name == "sqlite" or s.settings.clock_offset_seconds:
+    yield Finding("time zone", OK, f"London: {now.astimezone(LONDON):%Y-%m-%d %H:%M %Z}")
+    if s.tcs().dialect == "sqlite" or s.settings.clock_offset_seconds:
         return
-    with s.tcs().connect() as connection:
-        theirs: datetime = connection.exec_driver_sql("SELECT UTC_TIMESTAMP()").scalar_one()
-    apart = abs((theirs - now.replace(tzinfo=None)).total_seconds())
-    if apart <= CLOCK_SECONDS:
-        yield Finding("clock", "ok", f"{apart:.0f} s from TCS's")
+    with s.tcs().read() as connection:
+        tcs_now: datetime = connection.exec_driver_sql("SELECT UTC_TIMESTAMP()").scalar_one()
+    seconds = abs((tcs_now - now.replace(tzinfo=None)).total_seconds())
+    message = f"{seconds:,.0f} s from TCS's clock"
+    if seconds <= CLOCK_SECONDS:
+        yield Finding("clock", OK, message)
     else:
-        yield Finding(
-            "clock", "drifted", f"{apart:.0f} s from TCS's", "set the machines' clocks (NTP)"
-        )
+        yield Finding("clock", DRIFTED, message, "synchronise the clocks of the machines (NTP)")
 
 
 def _schedules(s: Services) -> Iterator[Finding]:
-    wanted = {schedule_name(job) for job in JOBS}
-    wanted |= {made["schedule_name"] for make in REGISTRY.schedules for made in make(s.settings)}
-    there = control.schedules(s)
-    missing = sorted(name.removeprefix(PREFIX) for name in wanted - set(there))
+    expected = {
+        schedule.name
+        for schedule in (
+            *job_schedules(s.settings),
+            *export_workflow.schedules(s.settings),
+            retention.SCHEDULE,
+        )
+    }
+    states = schedule_states(s)
+    missing = sorted(name.removeprefix(PREFIX) for name in expected - set(states))
     if missing:
-        which = "none is registered" if len(missing) == len(wanted) else ", ".join(missing)
-        mend = "start a worker: `tis-sync work` registers them"
-        yield Finding("schedules", "missing", which, mend)
-    paused = sorted(name for name in wanted if there.get(name) == "PAUSED")
+        message = "none is registered" if len(missing) == len(expected) else ", ".join(missing)
+        remedy = "start a worker: `tis-sync work` registers them"
+        yield Finding("schedules", MISSING, message, remedy)
+    paused = sorted(name for name in expected if states.get(name) == "PAUSED")
     for name in paused:
         job = name.removeprefix(PREFIX)
-        yield Finding(f"schedule {job}", "drifted", "is paused", f"`tis-sync resume {job}`")
+        remedy = f"unpause it: `tis-sync unpause {job}`"
+        yield Finding(f"schedule {job}", DRIFTED, "is paused", remedy)
     if not missing and not paused:
-        yield Finding("schedules", "ok", f"{len(wanted)} registered")
+        yield Finding("schedules", OK, f"{len(expected)} are registered")
 
 
 def _successes(s: Services) -> Iterator[Finding]:
-    longest = timedelta(hours=SUCCESS_HOURS)
     for job in JOBS:
         last = s.history.last_success(job.name)
-        if last is not None and last.created_at >= s.clock() - longest:
-            yield Finding(job.name, "ok", f"succeeded {last.created_at:%Y-%m-%d %H:%M} UTC")
-        else:
-            when = "never" if last is None else f"last {last.created_at:%Y-%m-%d %H:%M} UTC"
-            yield Finding(
-                job.name, "missing" if last is None else "drifted", f"succeeded {when}",
-                f"`tis-sync run {job.name}`",
-            )  # fmt: skip
+        at = None if last is None else last.created_at
+        remedy = f"run the job: `tis-sync run {job.name}`"
+        yield _success(s, job.name, "succeeded", at, SUCCESS_HOURS, remedy)
     if s.settings.esr:
-        made = last_success(s.state)
-        if made is not None and made.started_at >= s.clock() - EVERY:
-            yield Finding("records for ESR", "ok", f"up to date {made.started_at:%H:%M} UTC")
-        else:
-            when = "never" if made is None else f"last {made.started_at:%Y-%m-%d %H:%M} UTC"
-            yield Finding(
-                "records for ESR", "missing" if made is None else "drifted",
-                f"brought up to date {when}", "`tis-sync esr generate`; is a worker there?",
-            )  # fmt: skip
+        generation = last_success(s.state)
+        at = None if generation is None else generation.started_at
+        remedy = "refresh them with `tis-sync esr generate`, and check that a worker is running"
+        yield _success(s, "records for ESR", "refreshed", at, RECORDS_HOURS, remedy)
 
 
+def _success(
+    s: Services, name: str, verb: str, at: datetime | None, hours: float, remedy: str
+) -> Finding:
+    if at is None:
+        return Finding(name, MISSING, f"never {verb}", remedy)
+    message = f"last {verb} {at:%Y-%m-%d %H:%M} UTC"
+    if s.clock() - at <= timedelta(hours=hours):
+        return Finding(name, OK, message)
+    return Finding(name, DRIFTED, message, remedy)
+
+
+BROKER, CONSUMER, SUCCESSES = "broker", "broker: consumer", "last successes"
 CHECKS: dict[str, Callable[[Services], Iterator[Finding]]] = {
     "settings": _settings,
     "layouts": _layouts,
     "TCS schema": _schema,
-    "TCS rights": _rights,
+    "TCS privileges": _privileges,
     "state schema": _state,
     "search": _search,
     "export destination": _destination,
-    "broker": _broker,
+    BROKER: _broker,
     "clock": _clock,
     "schedules": _schedules,
-    "last successes": _successes,
+    SUCCESSES: _successes,
 }
-
-# What is overdue, or not heard, has alarms of its own.
-OWN_ALARMS = {"last successes", "broker", "broker: listener"}
-OFTEN = {"broker"}  # looked at every time: messages die of what has drifted there
-_hourly: dict[str, tuple[datetime, list[Finding]]] = {}  # when, and what, by worker
+# An overdue job, and a broker that cannot be reached, raise alarms of other kinds.
+OTHER_ALARMS = {SUCCESSES, BROKER, CONSUMER}
+HOURLY = set(CHECKS) - {BROKER} - OTHER_ALARMS
 
 
-def watch(s: Services) -> None:
-    """At a worker's start and every hour: an alarm for what is not as it should be."""
-    now = s.clock()
-    examined = _hourly.get(s.worker_id)
-    if examined is None or now - examined[0] >= EVERY:
-        examined = now, examine(s, set(CHECKS) - OFTEN - OWN_ALARMS)
-        _hourly[s.worker_id] = examined
-    found = examined[1] + examine(s, OFTEN)
-    bad = {f.name: f for f in found if f.state != "ok" and f.name not in OWN_ALARMS}
-    for name, finding in bad.items():
-        s.alarms.raise_(KIND, name, f"{finding.said} ({finding.state}). {finding.mend}.", now)
-    s.alarms.close_others(KIND, bad, now)
+class DriftMonitor:
+    """A monitor that raises an alarm for each failed check.
+
+    The checks run when a worker first calls the monitor and then every hour. The broker checks run
+    every time, because drift at the broker turns messages into dead letters.
+    """
+
+    def __init__(self) -> None:
+        self._worker_id: str | None = None
+        self._examined_at: datetime | None = None
+        self._findings: list[Finding] = []
+
+    def __call__(self, s: Services) -> None:
+        """Open an alarm for each failed check, and close the alarms of checks that pass again."""
+        now = s.clock()
+        is_due = self._examined_at is None or now - self._examined_at >= EXAMINE_EVERY
+        if is_due or self._worker_id != s.worker_id:
+            self._findings = examine(s, HOURLY)
+            self._worker_id, self._examined_at = s.worker_id, now
+        failed = {
+            finding.name: finding
+            for finding in (*self._findings, *examine(s, {BROKER}))
+            if finding.state != OK and finding.name not in OTHER_ALARMS
+        }
+        for name, finding in failed.items():
+            details = f"{name}: {finding.message.rstrip('.')} ({finding.state})."
+            s.alarms.open(DRIFT, name, details, now, remedy=_sentence(finding.remedy or SEE_REASON))
+        s.alarms.close_others(DRIFT, failed, now)
 
 
-REGISTRY.watches.append(watch)
+def _sentence(phrase: str) -> str:
+    return phrase[:1].upper() + phrase[1:]
+
+
+check_drift = DriftMonitor()

@@ -1,56 +1,69 @@
-"""The errors that this package raises on purpose: few, and each a line for a person.
+"""The errors that this package raises on purpose.
 
-Every message says what was wrong, with what value, and what to do about it. The command line turns
-each into one line and an exit code; a traceback is shown only with `--debug`.
+Every message is one line that says what was wrong, with what value, and what to do. The command
+line prints it and sets an exit code; the console turns it into a page or a problem document.
 """
 
 
 class TisSyncError(Exception):
-    """Something went wrong that a person can understand and mend. Exit code 1."""
+    """Something went wrong that a person can understand and fix.
+
+    Attributes:
+        exit_code: the exit code of the command line.
+        transient: whether the cause may disappear without help, so that a retry makes sense.
+
+    """
 
     exit_code = 1
+    transient = False
 
 
 class UsageError(TisSyncError):
-    """The caller asked for something that does not exist or makes no sense. Exit code 2."""
+    """The caller asked for something that does not exist or makes no sense."""
 
     exit_code = 2
 
 
 class NotFoundError(UsageError):
-    """The caller named something that is not there: a job, a run, a file. Exit code 2."""
+    """The caller named something that does not exist: a job, a run, a file."""
 
 
 class UnreachableError(TisSyncError):
-    """A server did not answer, or refused us: a network, an address or a password. Passes."""
+    """A server does not answer or refuses access: a problem of network, address or password."""
+
+    transient = True
 
 
 class SchemaError(TisSyncError):
-    """A database or a search cluster is not of the form, or of the version, that we need."""
+    """A database or a search cluster does not have the schema or the version that we need."""
 
 
 class SourceError(TisSyncError):
-    """A read from TCS failed in a way that setting single records aside cannot mend."""
+    """A read from TCS failed in a way that setting aside single records cannot fix."""
 
 
 class PlanOutdatedError(TisSyncError):
-    """TCS changed what a plan was made for while the plan was applied: plan again."""
+    """TCS changed after a plan was made, so the plan must be made again."""
 
 
 class DeliveryError(TisSyncError):
-    """A search server kept refusing a chunk; the build was abandoned, the old index serves."""
+    """A search server kept refusing a chunk; the build was abandoned and the old index stays."""
+
+    transient = True
 
 
 class DestinationError(TisSyncError):
-    """Where files go refuses us, or holds another file of that name. Does not pass by itself."""
+    """The destination refuses access, or contains another file of that name."""
 
 
 class StorageFullError(TisSyncError):
-    """A disk that holds our files, or a server's, has no room left."""
+    """A disk is full: ours, or a server's."""
+
+    transient = True
 
 
 class AlreadyRunningError(TisSyncError):
-    """The job, or the night, has an active run already; `run_id` names it."""
+    """The job, or the night, has an active run; `run_id` names it."""
 
     def __init__(self, message: str, run_id: str | None = None) -> None:
         super().__init__(message)
@@ -58,10 +71,12 @@ class AlreadyRunningError(TisSyncError):
 
 
 class HeldError(TisSyncError):
-    """The guard holds a plan that removes too much: nothing was written. Exit code 3."""
+    """The guard holds a plan that would remove too much; nothing was written."""
 
     exit_code = 3
 
 
 class LockedError(TisSyncError):
-    """Somebody else holds what we need: the Java service a job, a transaction some rows. Passes."""
+    """Someone else holds a lock that we need: the Java service, or another transaction."""
+
+    transient = True

@@ -1,4 +1,4 @@
-"""Log lines by structlog: to stdout, to a rotating file where set, and into the history of runs."""
+"""Logging: to stdout, to a rotating file, and to the history of the run that a line belongs to."""
 
 import logging
 import sys
@@ -9,22 +9,25 @@ from typing import Any, TextIO
 
 import structlog
 
-from tis_sync.settings import Settings
+from tis_sync.errors import TisSyncError
+from tis_sync.settings import LogFormat, Settings
 
 ROTATED_FILES = 5
-RunSink = Callable[[str, str, str], None]
-"""Takes a run's id, a level and a line of text."""
+OWN_LOGGER = "tis_sync"
+QUIET_LOGGERS = ("elastic_transport", "opensearch", "urllib3", "alembic", "apprise")
+NOT_IN_HISTORY = {"event", "level", "timestamp", "run", "run_id"}  # already columns, or implied
 
-_run_sink: RunSink | None = None
+RunSink = Callable[[str, str, str], None]
+"""Takes a run id, a level and the text of a line."""
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None, level: str = "INFO") -> None:
     """Set up logging for this process.
 
     Args:
-        settings: form and file.
-        stream: where lines go; None: stdout.
-        level: the least level that is shown.
+        settings: the configuration: the format of the lines, and the log file.
+        stream: where the lines go. None: stdout.
+        level: the lowest level that is logged.
 
     """
     shared: list[Any] = [
@@ -34,7 +37,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, _to_run, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -55,50 +58,84 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
         handler.setLevel(level)
         colors = handler is handlers[0] and out.isatty()
         renderer: Any = structlog.dev.ConsoleRenderer(colors=colors)
-        if settings.log_format == "json":
+        if settings.log_format is LogFormat.JSON:
             renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
         handler.setFormatter(
             structlog.stdlib.ProcessorFormatter(
-                processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                processors=[
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    _without_run_id,
+                    renderer,
+                ],
                 foreign_pre_chain=shared,
             )
         )
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel("WARNING" if level == "INFO" else level)
-    logging.getLogger("tis_sync").setLevel(level)
-    # DBOS adds a handler of its own unless it has one; its lines are to look like the others.
+    # The history of runs receives all our lines, whatever the level of the other handlers.
+    logging.getLogger(OWN_LOGGER).setLevel(logging.DEBUG)
+    # Without a handler, DBOS would add its own, with a different format.
     dbos = logging.getLogger("dbos")
     dbos.handlers[:] = [logging.NullHandler()]
     dbos.propagate = True
-    # A partition that failed is told by its run, in words for people.
-    dbos.addFilter(lambda record: "in background workflow" not in record.getMessage())
-    for noisy in ("elastic_transport", "opensearch", "urllib3", "alembic", "apprise"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    dbos.addFilter(is_not_reported)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def get(name: str = "tis_sync") -> Any:
-    """A logger below "tis_sync"."""
+def get(name: str = OWN_LOGGER) -> Any:
+    """Return a logger whose name is "tis_sync" or begins with "tis_sync."."""
     return structlog.get_logger(name)
 
 
 def to_history(sink: RunSink | None) -> None:
-    """Also hand the lines of runs to `sink`."""
-    global _run_sink
-    _run_sink = sink
+    """Also pass the lines of runs to `sink`, which replaces the previous sink. None: to no sink."""
+    logger = logging.getLogger(OWN_LOGGER)
+    for handler in list(logger.handlers):
+        if isinstance(handler, HistoryHandler):
+            logger.removeHandler(handler)
+    if sink is not None:
+        logger.addHandler(HistoryHandler(sink))
 
 
 @contextmanager
 def run_log(run_id: str) -> Iterator[Any]:
-    """A logger whose lines belong to a run, as do all other lines of this thread in the block."""
+    """Yield a logger for a run; all lines that this thread logs in the block belong to the run."""
     with structlog.contextvars.bound_contextvars(run=run_id[:8], run_id=run_id):
         yield get()
 
 
-def _to_run(_: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    run_id = event.pop("run_id", None)
-    if run_id is not None and _run_sink is not None:
-        hidden = {"event", "level", "timestamp", "run", "_record", "_from_structlog"}
-        rest = " ".join(f"{k}={v}" for k, v in event.items() if k not in hidden)
-        _run_sink(run_id, level, f"{event['event']} {rest}".strip())
+class HistoryHandler(logging.Handler):
+    """Passes the lines that belong to a run to a sink, without their time and level columns."""
+
+    def __init__(self, sink: RunSink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Pass on a line without taking the handler's lock: the sink may wait for a database."""
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on a line if it belongs to a run."""
+        event = record.msg
+        if isinstance(event, dict) and "run_id" in event:
+            rest = " ".join(f"{k}={v}" for k, v in event.items() if k not in NOT_IN_HISTORY)
+            self._sink(event["run_id"], event["level"], f"{event['event']} {rest}".strip())
+
+
+def is_not_reported(record: logging.LogRecord) -> bool:
+    """Whether to log a line from DBOS: not if it is about an error that we report ourselves.
+
+    DBOS logs every failed workflow with a traceback. A `TisSyncError` is reported in one line by
+    the run or command that the workflow belongs to.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, TisSyncError)
+
+
+def _without_run_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("run_id", None)  # `run` contains a prefix of it, which is enough for people
     return event

@@ -1,280 +1,343 @@
-"""Every setting, in one place: its name, unit, default and meaning.
+"""Every setting: its name, unit, default and meaning.
 
-Each is read from the environment, with the prefix `TIS_SYNC_` (`tcs_url` is `TIS_SYNC_TCS_URL`),
-or from a file `.env` in the working directory. Without any, all data lives in the folder `home`.
+Settings are read from environment variables with the prefix `TIS_SYNC_` (`tcs_url` is
+`TIS_SYNC_TCS_URL`), or from a file called `.env` in the working directory. Without any settings,
+all data is in the folder `home`.
 """
 
+from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tis_sync.errors import UsageError
 
-JobTimes = dict[str, str]
+PREFIX = "TIS_SYNC_"
+
+
+class LogFormat(StrEnum):
+    """The format of log lines."""
+
+    CONSOLE = "console"  # for people
+    JSON = "json"  # one object per line
 
 
 class Settings(BaseSettings):
-    """The whole configuration of one process; immutable."""
+    """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TIS_SYNC_", env_file=".env", extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
     )
 
+    # Data and servers
     home: Path = Field(
         Path(".tis-sync"),
-        description="Folder of all embedded data and locks, and of what is kept on disk during a "
-        "run: some 0.5 GB a million people.",
+        description="Folder for embedded data, locks, and temporary files of runs (about 0.5 GB "
+        "per million people).",
     )
     tcs_url: SecretStr | None = Field(
-        None, description="TCS, as an SQLAlchemy URL. Default: SQLite file tcs.sqlite in the home."
+        None,
+        description="TCS, as an SQLAlchemy URL. Default: the SQLite file tcs.sqlite in the home "
+        "folder.",
     )
     state_url: SecretStr | None = Field(
         None,
-        description="Our own state (runs, alarms, DBOS): SQLAlchemy URL of PostgreSQL for several "
-        "machines. Default: SQLite files in the home.",
+        description="The state database (runs, alarms, workflows), as an SQLAlchemy URL. Several "
+        "machines need PostgreSQL. Default: SQLite files in the home folder.",
     )
     search_url: SecretStr | None = Field(
         None,
-        description="elasticsearch+http(s)://HOST:PORT, opensearch+http(s)://HOST:PORT or "
-        "embedded:FOLDER. Default: embedded, folder search in the home.",
+        description="The search server: elasticsearch+http(s)://HOST:PORT, "
+        "opensearch+http(s)://HOST:PORT or embedded:FOLDER. Default: embedded, in the folder "
+        "search of the home folder.",
     )
 
-    night_times: JobTimes = Field(
+    # The night
+    night_times: dict[str, str] = Field(
         default_factory=dict,
-        description='Other times than the built-in ones, UTC: {"PersonOwnerRebuildJob": "00:05"}.',
+        description="Times of jobs (UTC) that replace the built-in times: "
+        '{"PersonOwnerRebuildJob": "00:05"}.',
     )
     night_start_hours: tuple[int, int] = Field(
         (0, 7),
-        description="A worker started from the first to before the second hour (UTC) runs "
-        "the whole night. Equal hours: never.",
+        description="A worker that starts between these hours (UTC) runs the whole night "
+        "immediately. Equal hours: never.",
     )
     due_minutes: int = Field(
         60,
         ge=1,
-        description="A scheduled job that has not succeeded this long after its time is "
-        "overdue: minutes.",
+        description="A scheduled job is overdue if it has not succeeded within this time after "
+        "its scheduled time. In minutes.",
     )
     record_status_date_override: str = Field(
         "NONE",
-        description="What `--date NONE` of PersonRecordStatusJob means: YYYY-MM-DD, ANY, "
-        "or NONE for today.",
+        description="What `--date NONE` means to PersonRecordStatusJob: YYYY-MM-DD, ANY, or NONE "
+        "for today.",
     )
     java_shedlock: bool = Field(
-        False, description="The Java service still runs: take its row in TCS's shedlock table."
+        False,
+        description="The Java service is still running, so each job also takes its lock in the "
+        "TCS table shedlock.",
     )
     shedlock_minutes: int = Field(
-        60, ge=1, description="How long such a row is taken at the most: minutes."
+        60, ge=1, description="The longest time for which such a lock is taken. In minutes."
     )
 
-    partition_keys: int = Field(
-        200_000,
-        ge=1,
-        description="Width of the key range that is planned and applied at a time: "
-        "keys. Memory grows with it.",
-    )
-    partitions_at_once: int = Field(
-        3, ge=1, le=64, description="Partitions that one worker handles at a time."
-    )
+    # Guard and alarms
     guard_share: float = Field(
         0.10,
         ge=0,
         le=1,
-        description="A plan that removes or empties more than this share of a "
-        "table, or an index that shrinks by more, is held.",
+        description="The guard holds a plan that removes or empties more than this share of a "
+        "table, or shrinks an index by more.",
     )
     guard_rows: int = Field(
-        100, ge=0, description="A plan that removes no more rows than this is never held."
+        100, ge=0, description="The guard never holds a plan that removes at most this many rows."
     )
     unusual_size_share: float = Field(
         0.20,
         gt=0,
-        description="An index that differs from the usual size by more than this share "
-        "raises an alarm before it is published.",
+        description="An index whose size differs from the usual size by more than this share "
+        "opens an alarm before it is published.",
     )
     unusual_duration_factor: float = Field(
         3.0,
         gt=1,
-        description="A run that takes more than this many times the usual raises an "
-        "alarm while it still runs.",
+        description="A run that takes more than this many times the usual time opens an alarm "
+        "while it is running.",
     )
     set_aside_limit: int = Field(
-        1000, ge=0, description="More records than this set aside in one run raise an alarm."
+        1000,
+        ge=0,
+        description="A run that sets aside more records than this opens an alarm.",
     )
+    notification_urls: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Notification channels for alarms, as Apprise URLs separated by spaces. "
+        "Alarms are always logged as well.",
+    )
+    notify_runs: bool = Field(False, description="Also notify people when runs start and finish.")
+
+    # Load on TCS and memory
+    partition_keys: int = Field(
+        200_000,
+        ge=1,
+        description="Keys per partition, the unit in which large jobs are planned and applied. "
+        "Memory grows with it.",
+    )
+    partitions_at_once: int = Field(
+        3, ge=1, le=64, description="Partitions that one worker handles concurrently."
+    )
+
+    # Search
     rebuild_share: float = Field(
         0.30,
         ge=0,
         le=1,
-        description="An index of which more than this share differs is built "
-        "anew behind its alias, not changed in place.",
+        description="If more than this share of an index differs, it is rebuilt behind its alias "
+        "instead of being changed in place.",
     )
-
     chunk_bytes: int = Field(
-        8_000_000, ge=1_000, description="Largest body of one bulk request to a search server."
+        8_000_000,
+        ge=1_000,
+        description="The largest body of a bulk request to a search server. In bytes.",
     )
     chunks_in_flight: int = Field(
-        4, ge=1, le=64, description="Bulk requests under way at once, at the most, by one process."
+        4, ge=1, le=64, description="The maximum number of concurrent bulk requests of one process."
     )
-    bulk_patience_seconds: float = Field(
-        600.0, gt=0, description="How long a refused chunk is tried again before the build fails."
+    bulk_retry_timeout_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="How long a refused chunk is retried before the build fails. In seconds.",
     )
     bulk_target_seconds: float = Field(
-        10.0, gt=0, description="A bulk request slower than this lowers the pressure."
+        10.0,
+        gt=0,
+        description="A bulk request that takes longer reduces the number of concurrent requests. "
+        "In seconds.",
     )
-    search_shards: int = Field(1, ge=1, description="Primary shards of an index that we build.")
-    search_replicas: int = Field(0, ge=0, description="Replicas of an index that we publish.")
-    search_timeout_seconds: float = Field(60.0, gt=0, description="Wait for one search request.")
+    search_shards: int = Field(1, ge=1, description="Primary shards of a new index.")
+    search_replicas: int = Field(0, ge=0, description="Replicas of a published index.")
+    search_timeout_seconds: float = Field(
+        60.0, gt=0, description="How long to wait for a search request. In seconds."
+    )
 
+    # Export to ESR
+    esr: bool = Field(
+        True, description="Generate records and export files to ESR automatically, on schedule."
+    )
     export_url: SecretStr | None = Field(
         None,
-        description="Where files for ESR go, as an fsspec URL: a folder, "
-        "sftp://USER@HOST:PORT/PATH or s3://BUCKET/PATH. Default: the folder esr in the home.",
+        description="The destination of files for ESR, as an fsspec URL: a folder, "
+        "sftp://USER@HOST:PORT/PATH or s3://BUCKET/PATH. Default: the folder esr in the home "
+        "folder.",
     )
     export_options: dict[str, Any] = Field(
         default_factory=dict,
-        description='What else that destination wants, as fsspec names it: {"endpoint_url": '
-        '"https://..."}. Never shown.',
+        description="Further options of the destination, named as in fsspec: "
+        '{"endpoint_url": "https://..."}. Never shown.',
         repr=False,
     )
-    esr: bool = Field(
-        True, description="Generate records and export to ESR by themselves, at their times."
-    )
     esr_layouts: Path | None = Field(
-        None, description="Folder with layouts (app.toml, dnc.toml, dnf.toml) that replace ours."
+        None,
+        description="A folder with layouts (app.toml, notification.toml) that replace the built-in "
+        "ones.",
     )
     esr_deaneries: dict[str, str] = Field(
         default_factory=dict,
-        description="Which deanery the first part of a post number means, where not that of its "
-        'own name: {"XYZ": "KSS"}.',
+        description="Deaneries by the first part of a post number, where it is not the code of "
+        'the deanery: {"XYZ": "KSS"}.',
     )
     esr_generate_minutes: int = Field(
-        15, ge=1, le=59, description="How often records are brought up to date: minutes."
+        15, ge=1, le=59, description="How often records are refreshed. In minutes."
     )
-    esr_first_numbers: dict[str, int] = Field(
+    esr_last_numbers: dict[str, int] = Field(
         default_factory=dict,
-        description="The last number of each file type that the exporter before us took: "
-        '{"APP": 4711}. Counts until the first file of ours.',
+        description="The last number that the previous exporter used, for each file type: "
+        '{"APP": 4711}. Ignored after the first file of tis-sync.',
     )
-    esr_since: date | None = Field(
+    esr_notifications_since: date | None = Field(
         None,
-        description="Notifications made before this day were sent by the exporter before us.",
+        description="The previous exporter sent the notifications made before this day "
+        "(YYYY-MM-DD).",
     )
     esr_retry_seconds: tuple[float, ...] = Field(
         (5, 15, 60, 120, 300, 600, 900),
-        description="Waits between the attempts of an export command, seconds; after the last "
-        "attempt it is dead.",
+        description="Waits before the retries of an export command; after the last retry the "
+        "command is dead. In seconds.",
     )
 
+    # Messages
     broker_url: SecretStr | None = Field(
         None,
-        description="RabbitMQ: amqp(s)://USER:PASSWORD@HOST:PORT/VHOST. Default: none; nothing "
-        "is listened to, no events are sent.",
+        description="RabbitMQ: amqp(s)://USER:PASSWORD@HOST:PORT/VHOST. Default: none; no messages "
+        "are consumed and no events are sent.",
     )
     broker_api_url: SecretStr | None = Field(
         None,
-        description="Its management API, for `tis-sync doctor`: http(s)://USER:PASSWORD@HOST:PORT.",
+        description="The management API of RabbitMQ, for `tis-sync doctor`: "
+        "http(s)://USER:PASSWORD@HOST:PORT.",
     )
     broker_names: dict[str, str] = Field(
         default_factory=dict,
-        description='Other names of queues and exchanges: {"esr.exchange": "tis.exchange"}.',
+        description='Other names for queues and exchanges: {"esr.exchange": "tis.exchange"}.',
     )
 
+    # Web console
     web_url: str | None = Field(
         None,
-        description="Where people reach the console from outside: https://HOST[:PORT]. Needed with "
-        "a sign-in provider. Default: this machine only.",
+        description="The public address of the console: https://HOST[:PORT]. Required with a "
+        "sign-in provider. Default: this machine only.",
         pattern=r"^https?://[^/?#@]+$",
     )
     web_requests_a_minute: int = Field(
-        1200, ge=1, description="Requests that one address may make in a minute; more are refused."
+        1200,
+        ge=1,
+        description="The maximum number of requests per minute from one address; further requests "
+        "are refused.",
     )
     web_body_bytes: int = Field(
-        64_000, ge=1_000, description="Largest body of a request to the console: bytes."
+        64_000, ge=1_000, description="The largest body of a request to the console. In bytes."
     )
     web_body_seconds: float = Field(
-        10.0, gt=0, description="How long the console waits for a request's body: seconds."
+        10.0, gt=0, description="How long to wait for the body of a request. In seconds."
     )
+
+    # Sign-in
     oidc_issuer: str | None = Field(
         None,
-        description="The sign-in provider (OpenID Connect), by its issuer URL. Default: none; the "
-        "console answers on this machine only.",
+        description="The issuer URL of the sign-in provider (OpenID Connect). Default: none; the "
+        "console is available on this machine only.",
     )
-    oidc_client_id: str = Field("tis-sync", description="Our name at the provider.")
+    oidc_client_id: str = Field(
+        "tis-sync", description="The client id of tis-sync at the provider."
+    )
     oidc_client_secret: SecretStr | None = Field(
-        None, description="Our secret at the provider. Default: none, a public client with PKCE."
+        None,
+        description="The client secret of tis-sync at the provider. Default: none; tis-sync is a "
+        "public client with PKCE.",
     )
     oidc_audience: str | None = Field(
         None,
-        description="Whom a bearer token must be meant for (`aud`). Default: the client id.",
+        description="The required audience (`aud`) of a bearer token. Default: the client id.",
     )
     oidc_roles_claim: str = Field(
         "realm_access.roles",
-        description="Where a token names roles; a dot leads into an object. Default: Keycloak's.",
+        description="The claim of a token that contains the roles; dots separate levels. The "
+        "default is Keycloak's claim.",
     )
-    oidc_view_role: str = Field("tis-sync-view", description="The role that may look.")
-    oidc_update_role: str = Field("tis-sync-update", description="The role that may change.")
+    oidc_view_role: str = Field("tis-sync-view", description="The role for read-only access.")
+    oidc_update_role: str = Field(
+        "tis-sync-update", description="The role for access that includes making changes."
+    )
     session_hours: float = Field(
-        12.0, gt=0, description="Who signed in has to do so again after this time: hours."
+        12.0, gt=0, description="The lifetime of a session; users then sign in again. In hours."
     )
 
-    alert_urls: Annotated[list[str], NoDecode] = Field(
-        default_factory=list,
-        description="Where alarms go, as Apprise URLs, parted by blanks. The log always gets them.",
+    # Logs and history
+    log_file: Path | None = Field(None, description="Also log to this file; it is rotated.")
+    log_file_bytes: int = Field(
+        10_000_000, ge=10_000, description="The size at which the log file is rotated. In bytes."
     )
-    alert_runs: bool = Field(False, description="Also tell when runs start and finish.")
-    log_file: Path | None = Field(None, description="Also log to this file, rotating.")
-    log_file_bytes: int = Field(10_000_000, ge=10_000, description="Rotate after this many bytes.")
-    log_format: Literal["console", "json"] = Field("console", description="Form of log lines.")
+    log_format: LogFormat = Field(
+        LogFormat.CONSOLE, description="The format of log lines: console or json."
+    )
     history_days: int = Field(
-        400, ge=1, description="How long runs, generations and messages are kept: days."
+        400, ge=1, description="How long runs, generations and messages are kept. In days."
     )
 
-    clock_offset_seconds: float = Field(
-        0.0,
-        description="For rehearsals: the program's clock is so far ahead of the machine's.",
-    )
-    stop_seconds: int = Field(
+    # Workers
+    shutdown_wait_seconds: int = Field(
         30,
         ge=0,
-        description="How long a worker that is asked to stop lets work under way come to its end, "
-        "before the rest is handed back: seconds.",
+        description="How long a worker that is shutting down waits for its running work. Other "
+        "workers resume the rest. In seconds.",
     )
     heartbeat_seconds: float = Field(
-        5.0, gt=0, description="How often a worker says that it lives."
+        5.0, gt=0, description="The interval between heartbeats of a worker. In seconds."
     )
-    dead_after_seconds: float = Field(
-        20.0, gt=0, description="A worker silent for this long is dead: others take over its work."
+    worker_timeout_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="A worker without a heartbeat for this long is considered dead, and other "
+        "workers take over its work. In seconds.",
+    )
+    clock_offset_seconds: float = Field(
+        0.0,
+        description="For rehearsals: added to the clock of this machine. In seconds.",
     )
 
-    @field_validator("alert_urls", mode="before")
+    @field_validator("notification_urls", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_urls(cls, value: object) -> object:
         return value.split() if isinstance(value, str) else value
 
     @field_validator("record_status_date_override")
     @classmethod
-    def _known_override(cls, value: str) -> str:
+    def _check_override(cls, value: str) -> str:
         if value.upper() not in {"ANY", "NONE"}:
             date.fromisoformat(value)
         return value
 
     @property
     def embedded_state(self) -> bool:
-        """Whether our state lives in SQLite files of the home, for one process at a time."""
+        """Whether the state database is an SQLite file, which one process uses at a time."""
         return self.state_url is None or self.state_url.get_secret_value().startswith("sqlite")
 
     def tcs(self) -> str:
-        """SQLAlchemy URL of TCS, with its password."""
+        """The SQLAlchemy URL of TCS, with its password."""
         return self._url(self.tcs_url, "tcs.sqlite")
 
     def state(self) -> str:
-        """SQLAlchemy URL of our state, with its password."""
+        """The SQLAlchemy URL of the state database, with its password."""
         return self._url(self.state_url, "state.sqlite")
 
     def dbos(self) -> str:
-        """SQLAlchemy URL of the database in which DBOS keeps workflows: beside our state."""
+        """The SQLAlchemy URL of the database in which DBOS stores workflows, next to the state."""
         if not self.embedded_state:
             return self.state()
         if self.state_url is not None:
@@ -282,20 +345,20 @@ class Settings(BaseSettings):
         return self._url(None, "dbos.sqlite")
 
     def search(self) -> str:
-        """URL of the search server, with its password; `embedded:FOLDER` for none."""
+        """The URL of the search server, with its password, or `embedded:FOLDER`."""
         if self.search_url is not None:
             return self.search_url.get_secret_value()
         return f"embedded:{self.home.absolute() / 'search'}"
 
     def export(self) -> str:
-        """URL of the place where files for ESR go, with its password."""
+        """The URL of the destination of files for ESR, with its password."""
         if self.export_url is not None:
             return self.export_url.get_secret_value()
         return f"file://{self.home.absolute() / 'esr'}"
 
-    def _url(self, given: SecretStr | None, file: str) -> str:
-        if given is not None:
-            return given.get_secret_value()
+    def _url(self, url: SecretStr | None, file: str) -> str:
+        if url is not None:
+            return url.get_secret_value()
         return f"sqlite:///{self.home.absolute() / file}"
 
 
@@ -303,12 +366,59 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        UsageError: a value does not fit; the message names the variable, the value and why.
+        UsageError: a value is invalid; the message names the variable, the value and the reason.
 
     """
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "TIS_SYNC_" + str(first["loc"][0]).upper()
-        raise UsageError(f"{name}={first['input']!r} does not fit: {first['msg']}.") from None
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise UsageError(f"{name}={first['input']!r} is invalid: {first['msg']}.") from None
+
+
+# The title of each group of settings, by the group's first setting.
+GROUPS = {
+    "home": "Data and servers",
+    "night_times": "The night",
+    "guard_share": "Guard and alarms",
+    "partition_keys": "Load on TCS and memory",
+    "rebuild_share": "Search",
+    "esr": "Export to ESR",
+    "broker_url": "Messages",
+    "web_url": "Web console",
+    "oidc_issuer": "Sign-in",
+    "log_file": "Logs and history",
+    "shutdown_wait_seconds": "Workers",
+}
+
+
+@dataclass(frozen=True)
+class SettingDoc:
+    """What the documentation says about a setting.
+
+    Attributes:
+        field: its name in `Settings`.
+        name: its environment variable.
+        default: its default as text; empty if there is none.
+        description: its meaning and unit, in whole sentences.
+
+    """
+
+    field: str
+    name: str
+    default: str
+    description: str
+
+
+def settings_by_group() -> dict[str, list[SettingDoc]]:
+    """All settings by the title of their group, in the order of declaration."""
+    groups: dict[str, list[SettingDoc]] = {}
+    group: list[SettingDoc] = []
+    for field, info in Settings.model_fields.items():
+        if field in GROUPS:
+            group = groups[GROUPS[field]] = []
+        default = info.get_default(call_default_factory=True)
+        text = "" if default is None or default in ([], {}) else str(default)
+        group.append(SettingDoc(field, PREFIX + field.upper(), text, info.description or ""))
+    return groups

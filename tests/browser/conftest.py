@@ -1,4 +1,4 @@
-"""A real browser, and the real service over demo data that it looks at."""
+"""A real browser, and the real service with demo data."""
 
 import os
 import shutil
@@ -16,16 +16,16 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from tests.conftest import absent
 from tests.oidc import OidcProvider
+from tis_sync.demo import generate as demo
 from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services, utc_now
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
-from tis_sync.web import tokens
+from tis_sync.web.auth import tokens
 
 WIDTHS = (1280, 390)
 PEOPLE = 300
-PATIENCE_SECONDS = 60.0
-expect.set_options(timeout=20_000)  # milliseconds; the machine does other work, too
+TIMEOUT_SECONDS = 60.0
+expect.set_options(timeout=20_000)  # milliseconds; the machine does other work too
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Service:
 
     Attributes:
         url: where it answers.
-        s: its servers, to look at and to spoil TCS by.
-        token: one that may change.
+        s: its services, with which tests read the state and damage TCS.
+        token: an API token with the role update.
 
     """
 
@@ -44,20 +44,20 @@ class Service:
     token: str
 
     def api(self, method: str, path: str, json: object = None) -> Any:
-        reply = httpx2.request(
+        response = httpx2.request(
             method, f"{self.url}/sync/api/v1{path}", json=json, timeout=30,
             headers={"Authorization": f"Bearer {self.token}"},
         )  # fmt: skip
-        reply.raise_for_status()
-        return reply.json()
+        response.raise_for_status()
+        return response.json()
 
     def run(self, job: str, **options: bool) -> Run:
-        """Run a job, and wait until it and what follows it has ended."""
+        """Run a job, and wait until it and its follow-ups have ended."""
         run_id = self.api("POST", f"/jobs/{job}/runs", options)["id"]
         return self.ended(run_id)
 
     def ended(self, run_id: str) -> Run:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while any(run.is_active for run in self.s.history.family(run_id)):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -66,7 +66,7 @@ class Service:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """Chromium, as the machine has it; its event loop must end before other tests run DBOS."""
+    """The Chromium of the machine; its event loop must end before other tests run DBOS."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         absent("no Chromium")
@@ -80,8 +80,8 @@ def chromium() -> Iterator[Browser]:
 def service(oidc: OidcProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service, after its first night."""
     home = tmp_path_factory.mktemp("service")
-    wanted: dict[str, Any] = {"night_start_hours": (0, 0), "guard_rows": 10, **oidc.settings()}
-    s = Services(Settings(home=home, **wanted))
+    values: dict[str, Any] = {"night_start_hours": (0, 0), "guard_rows": 10, **oidc.settings()}
+    s = Services(Settings(home=home, **values))
     demo.generate(s.tcs(), demo.Size(PEOPLE), utc_now().date())
     token = tokens.create(s.state, "tests", "update", 1, "tests", s.clock())
     environment = {
@@ -96,18 +96,18 @@ def service(oidc: OidcProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with (home / "out").open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     try:
-        made = Service(oidc.console, s, token)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        created = Service(oidc.console, s, token)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             try:
-                night = made.api("POST", "/night")["id"]
+                night = created.api("POST", "/night")["id"]
                 break
             except httpx2.TransportError:
                 assert process.poll() is None, (home / "out").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        assert made.ended(night).state == "succeeded"
-        yield made
+        assert created.ended(night).state == "succeeded"
+        yield created
     finally:
         process.terminate()
         process.wait(60)
@@ -116,21 +116,22 @@ def service(oidc: OidcProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A page of a browser of its own; what its console says as an error fails the test."""
+    """A page in a browser of its own; an error in its console fails the test."""
     context = chromium.new_context(viewport={"width": WIDTHS[0], "height": 900})
     opened = context.new_page()
     opened.set_default_timeout(20_000)
-    trouble: list[str] = []
+    errors: list[str] = []
 
-    def hear(said: ConsoleMessage) -> None:
-        if said.type == "error" and "/sync/" in said.location["url"]:  # the provider's are its own
-            trouble.append(said.text)
+    def record(message: ConsoleMessage) -> None:
+        # Errors of the provider's pages do not count.
+        if message.type == "error" and "/sync/" in message.location["url"]:
+            errors.append(message.text)
 
-    opened.on("console", hear)
-    opened.on("pageerror", lambda error: trouble.append(str(error)))
+    opened.on("console", record)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
     context.close()
-    assert trouble == []
+    assert errors == []
 
 
 @pytest.fixture
@@ -154,12 +155,12 @@ def sign_in(page: Page, service: Service, name: str) -> None:
 
 
 def looks_right(page: Page) -> None:
-    """Nothing that axe objects to, and nothing cut off, on a desk and on a telephone."""
+    """Check the page with axe, and that nothing is cut off, on a wide and on a narrow screen."""
     for width in reversed(WIDTHS):
         page.set_viewport_size({"width": width, "height": 900})
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-        beyond = page.evaluate(
+        result = Axe().run(page)
+        assert result.violations_count == 0, result.generate_report()
+        overflow = page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
-        assert beyond <= 0, f"{page.url} is {beyond} px too wide at {width} px"
+        assert overflow <= 0, f"{page.url} is {overflow} px too wide at {width} px"

@@ -1,4 +1,4 @@
-"""The program as a user calls it: in this process, so that coverage sees it; messages captured."""
+"""The program as a user calls it; in this process, so that its coverage is measured."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from tis_sync import cli
 
 
 @dataclass
-class Ended:
-    """How a call of the program ended."""
+class Result:
+    """The exit code and the output of one call of the program."""
 
     code: int
     out: str
@@ -24,16 +24,16 @@ class Ended:
         return loads(self.out[self.out.index("[" if self.out.lstrip()[:1] != "{" else "{") :])
 
 
-Program = Callable[..., Ended]
+Program = Callable[..., Result]
 
 
 @pytest.fixture
 def program(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
-    """Call `tis-sync` with arguments, and settings as keywords."""
+) -> Callable[..., Result]:
+    """Call `tis-sync` with arguments; keywords are settings."""
 
-    def call(*arguments: str, **settings: object) -> Ended:
+    def call(*arguments: str, **settings: object) -> Result:
         with monkeypatch.context() as patch:
             for name, moment in ON_THE_DAY.items():
                 patch.setenv(name, moment)
@@ -47,6 +47,6 @@ def program(
             except SystemExit as ended:
                 code = ended.code if isinstance(ended.code, int) else 1
         captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
+        return Result(code, captured.out, captured.err)
 
     return call

@@ -1,71 +1,73 @@
-"""The commands of the export to ESR, as a user meets them; and wrong input, one clear line each."""
+"""The commands of the export to ESR, in the order of use; wrong input gets one clear line."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Ended, Program
-from tests.cli.test_wrong_input import one_line
+from tests.cli.conftest import Program, Result
+from tests.cli.test_wrong_input import expect_one_line
 from tests.conftest import TODAY
 from tis_sync.esr.deaneries import DEANERIES
 
 USAGE, FAILED = 2, 1
-HALF = {"esr_retry_seconds": "[0.1]"}
+ONE_RETRY = {"esr_retry_seconds": "[0.1]"}
 
 
 @pytest.fixture
-def data(program: Program) -> Ended:
-    """A small synthetic TCS, nothing run yet."""
-    ended = program("demo", "--people", "600", "--data-only")
-    assert ended.code == 0, ended.err
-    return ended
+def data(program: Program) -> Result:
+    """A small synthetic TCS on which nothing has run."""
+    result = program("demo", "--people", "600", "--data-only")
+    assert result.code == 0, result.err
+    return result
 
 
-def test_generate_look_export_and_explain(program: Program, data: Ended) -> None:
-    made = program("esr", "generate")
-    assert re.match(r"\d+ records: \d+ new, 0 changed, 0 no longer eligible; [1-9]", made.out)
+def test_records_are_generated_exported_and_explained(program: Program, data: Result) -> None:
+    generated = program("esr", "generate")
+    assert re.match(r"\d+ records: \d+ new, 0 changed, 0 no longer eligible; [1-9]", generated.out)
     again = program("esr", "generate", "--json").json
     assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
-    waiting = program("esr", "records", "--state", "to_export", "--limit", "1000", "--json").json
-    assert len(waiting) == again["eligible"] - again["invalid"]
+    unsent = program("esr", "records", "--state", "to_export", "--limit", "1000", "--json").json
+    assert len(unsent) == again["eligible"] - again["invalid"]
     dry = program("esr", "export", "WES", "--dry-run")
     assert "Nothing was written" in dry.out
     assert program("esr", "files").out.count(".DAT") == 0
-    done = program("esr", "export", "--all", "--json")
-    assert done.code == 0, done.err
-    names = {made["command"]["deanery"]: made["file"]["name"] for made in done.json}
+    exported = program("esr", "export", "--all", "--json")
+    assert exported.code == 0, exported.err
+    names = {one["command"]["deanery"]: one["file"]["name"] for one in exported.json}
     assert list(names) == list(DEANERIES)
     listed = program("esr", "files", "--date", str(TODAY), "--type", "app", "--json").json
     assert {file["name"] for file in listed} == set(names.values())
-    assert sum(file["records"] for file in listed) == len(waiting)
-    again_sent = program("esr", "export", "WES")
-    assert names["WES"] in again_sent.out
-    shown = program("esr", "file", names["WES"])
-    assert "deanery WES" in shown.out
-    assert "lastName" in shown.out
-    whole = program("esr", "file", names["WES"], "--line", "2")
-    assert re.search(r"postcode +[A-Z]", whole.out)
-    first = waiting[0]["placement_id"]
-    story = program("esr", "explain", str(first))
-    assert "EXPORTED: in DE_" in story.out
-    assert "TCS was told: EXPORTED" in story.out
+    assert sum(file["records"] for file in listed) == len(unsent)
+    sent_again = program("esr", "export", "WES")
+    assert names["WES"] in sent_again.out
+    table = program("esr", "file", names["WES"])
+    assert "deanery WES" in table.out
+    assert "lastName" in table.out
+    line = program("esr", "file", names["WES"], "--line", "2")
+    assert re.search(r"postcode +[A-Z]", line.out)
+    first = unsent[0]["placement_id"]
+    explanation = program("esr", "explain", str(first))
+    assert "EXPORTED: in DE_" in explanation.out
+    assert "Reported to TCS: EXPORTED" in explanation.out
     assert program("esr", "explain", str(first), "--json").json["placement"] == first
-    assert "TCS has none of this number" in program("esr", "explain", "999999999").out
+    assert "TCS has no placement with this id" in program("esr", "explain", "999999999").out
     assert "Nobody is at risk" in program("esr", "at-risk").out
-    assert program("esr", "dead", "list", "--json").json == {"commands": [], "letters": []}
-    assert "In all 0 dead commands, 0 dead letters." in program("esr", "dead", "list").out
-    named = program("esr", "contract", broker_names='{"esr.dlq": "dead"}').json["channels"]
-    assert {"esr.queue.appfile.command", "esr.file.generated"} <= set(named)
+    assert program("esr", "dead", "list", "--json").json == {"commands": [], "dead_letters": []}
+    assert "In total 0 dead commands, 0 dead letters." in program("esr", "dead", "list").out
+    channels = program("esr", "contract", broker_names='{"esr.dlq": "dead"}').json["channels"]
+    assert {"esr.queue.appfile.command", "esr.file.generated"} <= set(channels)
 
 
-def test_the_demo_ends_with_thirteen_files_of_each_kind_and_a_story(program: Program) -> None:
-    ended = program("demo", "--people", "600")
-    assert ended.code == 0, ended.err
-    assert "13 APP files with" in ended.out
-    assert "13 DNC files with" in ended.out
-    assert "is no UK postcode" in ended.out
-    assert "Next: correct the data in TIS" in ended.out
+def test_the_demo_ends_with_thirteen_files_of_each_type_and_an_explanation(
+    program: Program,
+) -> None:
+    result = program("demo", "--people", "600")
+    assert result.code == 0, result.err
+    assert "13 APP files with" in result.out
+    assert "13 DNC files with" in result.out
+    assert "is not a UK postcode" in result.out
+    assert "Next: correct the data in TIS" in result.out
 
 
 @pytest.mark.parametrize(
@@ -74,47 +76,52 @@ def test_the_demo_ends_with_thirteen_files_of_each_kind_and_a_story(program: Pro
         (("export", "XXX"), ("Unknown deanery 'XXX'", "EMD, KSS")),
         (("export",), ("Name deaneries", "--all")),
         (("export", "WES", "--type", "x"), ("Unknown file type 'x'", "app, notification")),
-        (("export", "WES", "--date", "2026-03-03"), ("lies in the future", "2026-03-02")),
+        (("export", "WES", "--date", "2026-03-03"), ("is in the future", "2026-03-02")),
         (("export", "WES", "--date", "1.3.2026"), ("'1.3.2026' is not a date", "YYYY-MM-DD")),
-        (("records", "--state", "gone"), ("Unknown state 'gone'", "TO_EXPORT")),
+        (("records", "--state", "unknown"), ("Unknown state 'unknown'", "TO_EXPORT")),
         (("file", "none.DAT"), ("no file 'none.DAT'", "esr files")),
-        (("dead", "retry", "abc"), ("No command begins with 'abc'", "esr dead list")),
+        (
+            ("dead", "retry", "abc"),
+            ("No command has an id that begins with 'abc'", "esr dead list"),
+        ),
         (("dead", "retry"), ("Name commands", "--all")),
     ],
 )
-def test_wrong_input_is_told_in_one_line(
-    program: Program, data: Ended, arguments: tuple[str, ...], parts: tuple[str, ...]
+def test_wrong_input_gets_one_line(
+    program: Program, data: Result, arguments: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    one_line(program("esr", *arguments), USAGE, *parts)
+    expect_one_line(program("esr", *arguments), USAGE, *parts)
 
 
-def test_a_layout_that_is_wrong_is_told_with_file_line_and_reason(
-    program: Program, data: Ended, tmp_path: Path
+def test_a_malformed_layout_is_reported_with_file_line_and_reason(
+    program: Program, data: Result, tmp_path: Path
 ) -> None:
     (tmp_path / "app.toml").write_text('type = "APP"\n[[record]]\nname = "HDR"\n')
-    ended = program("esr", "generate", esr_layouts=str(tmp_path))
-    one_line(ended, USAGE, "app.toml, line 3", "record type HDR has no fields")
+    result = program("esr", "generate", esr_layouts=str(tmp_path))
+    expect_one_line(result, USAGE, "app.toml, line 3", "record type HDR has no fields")
 
 
-def test_a_destination_that_refuses_is_told_and_mended_by_one_command(
-    program: Program, data: Ended, tmp_path: Path
+def test_a_refused_export_succeeds_when_it_is_retried(
+    program: Program, data: Result, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     url = f"file://{tmp_path}/file/out"
-    ended = program("esr", "export", "WES", export_url=url, **HALF)
-    assert ended.code == FAILED
-    assert "refuses us" in ended.err
-    assert "TIS_SYNC_EXPORT_URL" in ended.err
-    dead = program("esr", "dead", "list")
-    assert "refuses us" in dead.out
+    result = program("esr", "export", "WES", export_url=url, **ONE_RETRY)
+    assert result.code == FAILED
+    assert "refuses access" in result.err
+    assert "TIS_SYNC_EXPORT_URL" in result.err
+    dead = program("esr", "dead", "list", "--json")
+    assert "refuses access" in dead.out
     (tmp_path / "file").unlink()
-    mended = program("esr", "dead", "retry", "--all", export_url=url)
-    assert mended.code == 0, mended.err
+    retried = program("esr", "dead", "retry", "--all", export_url=url)
+    assert retried.code == 0, retried.err
     assert len(list((tmp_path / "file" / "out").glob("*.DAT"))) == 1
 
 
-def test_a_server_that_is_away_is_tried_again_and_then_told(program: Program, data: Ended) -> None:
-    ended = program("esr", "export", "WES", export_url="sftp://u@127.0.0.1:1/x", **HALF)
-    assert ended.code == FAILED
-    assert "Tried again by itself" in ended.err
-    assert "does not answer" in ended.err.splitlines()[-1]
+def test_an_unreachable_destination_is_retried_and_then_reported(
+    program: Program, data: Result
+) -> None:
+    result = program("esr", "export", "WES", export_url="sftp://u@127.0.0.1:1/x", **ONE_RETRY)
+    assert result.code == FAILED
+    assert "It is retried automatically." in result.err
+    assert "does not answer" in result.err.splitlines()[-1]

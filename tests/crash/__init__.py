@@ -1,1 +1,1 @@
-"""Tests."""
+"""Processes that are killed, and what the next one finds."""

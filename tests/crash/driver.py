@@ -1,7 +1,7 @@
-"""Runs `tis-sync` and kills itself (SIGKILL) at a named point: `driver.py POINT COUNT -- ARGS`.
+"""Run `tis-sync` and kill it (SIGKILL) at a named point: `driver.py POINT COUNT -- ARGS`.
 
-A point is FUNCTION:before or FUNCTION:after; the process dies at its COUNT-th call. `time:SECONDS`
-dies after so many seconds. The program itself knows nothing of it.
+A point is FUNCTION:before or FUNCTION:after; the process dies at the COUNT-th call. `time:SECONDS`
+kills it after so many seconds. The program itself knows nothing of this.
 """
 
 import os
@@ -15,42 +15,44 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from tis_sync import cli
-from tis_sync.esr import elsewhere, files, generations, workflows
-from tis_sync.esr.broker import letters, outbox
-from tis_sync.esr.commands import Commands
-from tis_sync.esr.destination import Destination
-from tis_sync.reconcile import table
-from tis_sync.runs import outcome, parts
+from tis_sync.esr.applicants import external_records, generations
+from tis_sync.esr.export import workflow as export_workflow
+from tis_sync.esr.export.commands import Commands
+from tis_sync.esr.files.destination import Destination
+from tis_sync.esr.messaging import dead_letters, outbox
+from tis_sync.reconcile import table_apply
+from tis_sync.runs import end, partition
 from tis_sync.runs.history import History
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.rest import RestEngine
 
-PLACES: dict[str, list[tuple[Any, str]]] = {
+# The objects and attributes that are wrapped, by the name of the point.
+POINTS: dict[str, list[tuple[Any, str]]] = {
     "request": [(History, "request")],
     "begin": [(History, "begin")],
-    "phase": [(History, "phase")],
-    "plan": [(parts, "plan")],
-    "insert": [(table, "insert")],
-    "apply": [(table, "apply")],
-    "fill": [(parts, "fill")],
+    "phase": [(History, "enter_phase")],
+    "plan": [(partition, "plan")],
+    "insert": [(table_apply, "insert")],
+    "apply": [(table_apply, "apply")],
+    "fill": [(partition, "fill")],
     "write": [(EmbeddedEngine, "write"), (RestEngine, "write")],
     "publish": [(EmbeddedEngine, "publish"), (RestEngine, "publish")],
     "end": [(History, "end")],
-    "announce": [(outcome, "announce")],
-    "ask-export": [(Commands, "ask")],
+    "notify-end": [(end, "notify_end")],
+    "request-export": [(Commands, "request")],
     "generate": [(generations, "generate")],
-    "claim": [(files, "claim")],
-    "render": [(files, "content")],
+    "claim": [(export_workflow, "claim")],
+    "render": [(export_workflow, "file_bytes")],
     "put": [(Destination, "put")],
     "part": [(LocalFileSystem, "pipe_file")],
     "rename": [(LocalFileSystem, "mv")],
-    "written": [(files, "written")],
-    "tell": [(workflows, "tell")],
-    "settle": [(files, "settle")],
+    "written": [(export_workflow, "mark_written")],
+    "report": [(export_workflow, "report_exports")],
+    "reported": [(export_workflow, "mark_reported")],
     "end-export": [(Commands, "end")],
-    "take-record": [(elsewhere, "take")],
-    "take-letter": [(letters, "take")],
-    "events-sent": [(outbox, "sent")],
+    "store-record": [(external_records, "store_external_records")],
+    "store-dead-letter": [(dead_letters, "store")],
+    "events-sent": [(outbox, "mark_sent")],
 }
 
 
@@ -65,7 +67,7 @@ def arm(point: str, number: int) -> None:
         return
     calls = count(1)
     lock = threading.Lock()
-    for owner, attribute in PLACES[name]:
+    for owner, attribute in POINTS[name]:
         original: Callable[..., Any] = getattr(owner, attribute)
 
         def wrapped(*args: Any, _original: Callable[..., Any] = original, **kwargs: Any) -> Any:

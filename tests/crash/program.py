@@ -1,4 +1,4 @@
-"""The program in a process of its own, which may be armed to die."""
+"""The program in a separate process, which can kill itself."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ DRIVER = Path(__file__).parent / "driver.py"
 
 
 def tis_sync(home: Path, *arguments: str, kill: tuple[str, int] | None = None) -> Any:
-    """Run the program in a home; armed to die where `kill` says."""
+    """Run the program in a home; it kills itself at the point that `kill` names."""
     point, number = kill or ("end:never", 0)
     command = [sys.executable, str(DRIVER), point, str(number), "--", *arguments]
     environment = {**os.environ, **ON_THE_DAY, "TIS_SYNC_HOME": str(home)}

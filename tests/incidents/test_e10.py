@@ -6,15 +6,15 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.brokers import Broker, eventually
+from tests.consuming import EXTERNAL_RECORD, commands_by_message, consumer, consuming, received
 from tests.crash.program import tis_sync
-from tests.listening import ELSEWHERE, by_message, listener, taken
 from tests.running import working
 from tests.wire import Wire
 from tests.world import World
-from tis_sync.esr.broker import letters
-from tis_sync.esr.broker.listen import last_heard, listening
-from tis_sync.esr.broker.topology import APP_COMMANDS, RECORDS
-from tis_sync.esr.records import records
+from tis_sync.esr.messaging import dead_letters
+from tis_sync.esr.messaging.consumer import last_contact
+from tis_sync.esr.messaging.topology import APP_COMMANDS, RECORDS
+from tis_sync.esr.records import find_records
 from tis_sync.settings import Settings
 
 pytestmark = pytest.mark.servers
@@ -32,32 +32,32 @@ def test_nothing_is_acknowledged_before_it_is_stored(
         broker_url=broker.url,
     )  # fmt: skip
     with working(settings) as s:
-        with listening(s):
-            eventually(lambda: last_heard(s.state))
+        with consuming(s):
+            eventually(lambda: last_contact(s.state))
             wire.cut()
-            broker.send(RECORDS, ELSEWHERE)
+            broker.send(RECORDS, EXTERNAL_RECORD)
             broker.send(APP_COMMANDS, {"deanery": "WES"})
             eventually(lambda: broker.count(RECORDS) == broker.count(APP_COMMANDS) == 0)
-        # The listener was told to stop while it held them: they are the broker's again.
+        # The consumer was stopped while it held them: the broker has them again.
         eventually(lambda: broker.count(RECORDS) == broker.count(APP_COMMANDS) == 1)
         wire.join()
-        assert taken(s) == 0
-    with listener(settings) as s:
-        eventually(lambda: taken(s) == 1)
-        eventually(lambda: len(by_message(s)) == 1)
-        assert letters.waiting(s.state) == []
-        # A database that hangs for a while, and comes back while messages are held.
+        assert received(s) == 0
+    with consumer(settings) as s:
+        eventually(lambda: received(s) == 1)
+        eventually(lambda: len(commands_by_message(s)) == 1)
+        assert dead_letters.waiting(s.state) == []
+        # The database hangs for a while, and answers again while messages are held.
         wire.cut()
-        broker.send(RECORDS, ELSEWHERE | {"placementId": 2})
+        broker.send(RECORDS, EXTERNAL_RECORD | {"placementId": 2})
         eventually(lambda: broker.count(RECORDS) == 0)
         wire.join()
-        eventually(lambda: taken(s) == 2)
+        eventually(lambda: received(s) == 2)
         eventually(lambda: broker.count(RECORDS) == 0)
     wire.close()
 
 
-@pytest.mark.parametrize("point", ["take-record:before", "take-record:after"])
-def test_a_listener_killed_over_a_message_loses_nothing_and_takes_it_once(
+@pytest.mark.parametrize("point", ["store-record:before", "store-record:after"])
+def test_a_consumer_killed_while_handling_a_message_loses_nothing_and_stores_it_once(
     point: str,
     broker: Broker,
     embedded_tcs: World,
@@ -67,14 +67,14 @@ def test_a_listener_killed_over_a_message_loses_nothing_and_takes_it_once(
     home = tmp_path / "home"
     monkeypatch.setenv("TIS_SYNC_BROKER_URL", broker.url)
     settings = Settings(home=home, tcs_url=embedded_tcs.url, broker_url=broker.url)
-    with listener(settings):
+    with consumer(settings):
         pass
-    broker.send(RECORDS, ELSEWHERE, ELSEWHERE | {"placementId": 2})
+    broker.send(RECORDS, EXTERNAL_RECORD, EXTERNAL_RECORD | {"placementId": 2})
     killed = tis_sync(home, "esr", "listen", kill=(point, 1))
     assert killed.returncode == -9, killed.stderr
-    with listener(settings) as s:
-        eventually(lambda: taken(s) == 2)
+    with consumer(settings) as s:
+        eventually(lambda: received(s) == 2)
         eventually(lambda: broker.count(RECORDS) == 0)
-        found = records(s.state)
-        assert sorted(record.placement_id for record in found) == [2, 900001]
-        assert letters.waiting(s.state) == []
+        placements = sorted(record.placement_id for record in find_records(s.state))
+        assert placements == [2, 900001]
+        assert dead_letters.waiting(s.state) == []

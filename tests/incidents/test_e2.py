@@ -1,5 +1,6 @@
-"""E2, 2019-05-21: one failed connection, no retry; one deanery's applicants were not received."""
+"""E2, 2019-05-21: a failed connection was not retried, and a deanery's applicants were lost."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,14 +9,15 @@ import pytest
 
 from tests.conftest import TODAY
 from tests.destinations import Place, sftp_server
-from tests.exporting import check_books, ended, export
+from tests.exporting import check_consistency, export, wait_until_ended
 from tests.running import working
 from tests.starters import starters
 from tests.wire import Wire
 from tests.world import World
-from tis_sync.esr.commands import Commands
-from tis_sync.esr.deaneries import APP
-from tis_sync.esr.workflows import start
+from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.esr.export.workflow import start_commands
+from tis_sync.runs.run import Trigger
 from tis_sync.settings import Settings
 
 
@@ -25,14 +27,14 @@ def sftp(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.mark.servers
-def test_a_connection_that_fails_is_tried_again_until_it_works(
+def test_a_connection_that_fails_is_retried_until_it_works(
     sftp: Place, embedded_tcs: World, tmp_path: Path
 ) -> None:
     embedded_tcs.fill(starters(2))
     parts = urlsplit(sftp.url)
     wire = Wire("127.0.0.1", parts.port or 22)
-    known = Path(sftp.options["known_hosts"])
-    known.write_text(known.read_text().replace(f":{parts.port}", f":{wire.port}"))
+    known_hosts = Path(sftp.options["known_hosts"])
+    known_hosts.write_text(known_hosts.read_text().replace(f":{parts.port}", f":{wire.port}"))
     settings = Settings(
         home=tmp_path / "home", tcs_url=embedded_tcs.url,
         export_url=sftp.url.replace(f":{parts.port}", f":{wire.port}"),
@@ -41,26 +43,25 @@ def test_a_connection_that_fails_is_tried_again_until_it_works(
     wire.cut()
     with working(settings) as s:
         commands = Commands(s.state)
-        asked = commands.ask(
-            file_type=APP, deanery="WES", day=TODAY, trigger="manual", who="test", now=s.clock()
-        )
-        start([asked])
-        import time
-
-        while commands.get(asked.id).attempts < 3:
+        command = commands.request(
+            file_type=FileType.APP, deanery="WES", day=TODAY, trigger=Trigger.MANUAL,
+            requested_by="test", now=s.clock(),
+        )  # fmt: skip
+        start_commands(s, [command])
+        while commands.get(command.id).attempts < 3:
             time.sleep(0.05)
-        assert "does not answer" in str(commands.get(asked.id).error)
+        assert "does not answer" in str(commands.get(command.id).error)
         wire.join()
-        (done,) = ended(s, [asked.id])
-        assert done.state == "done"
-        check_books(s, embedded_tcs)
+        (done,) = wait_until_ended(s, [command.id])
+        assert done.state == CommandState.DONE
+        check_consistency(s, embedded_tcs)
     assert sftp.folder is not None
     assert [path.name for path in sftp.folder.iterdir()] == [done.file]
     wire.close()
 
 
 @pytest.mark.servers
-def test_what_cannot_pass_is_not_tried_again(
+def test_a_permanent_failure_is_not_retried(
     sftp: Place, embedded_tcs: World, tmp_path: Path
 ) -> None:
     embedded_tcs.fill(starters(2))
@@ -71,4 +72,4 @@ def test_what_cannot_pass_is_not_tried_again(
     )  # fmt: skip
     with working(settings) as s:
         (dead,) = export(s, "WES")
-        assert (dead.state, dead.attempts) == ("dead", 1)
+        assert (dead.state, dead.attempts) == (CommandState.DEAD, 1)

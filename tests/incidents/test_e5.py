@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tests.exporting import export, said
+from tests.exporting import export, parsed_file
 from tests.running import working
 from tests.starters import starters
 from tests.world import World
-from tis_sync.esr.files import files
+from tis_sync.esr.files.store import find_files
 from tis_sync.settings import Settings
 
 
@@ -17,6 +17,6 @@ def test_a_backslash_before_a_closing_quote_is_data(embedded_tcs: World, tmp_pat
     settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url)
     with working(settings) as s:
         export(s, "WES")
-        body = said(settings, files(s.state)[0]).body
-    assert body["lastName"].to_list() == ["O\\", "O'Brien 2"]
-    assert body["address1"].to_list() == ['The "Old" House\\', None]
+        records = parsed_file(s, find_files(s.state)[0]).records
+    assert records["lastName"].to_list() == ["O\\", "O'Brien 2"]
+    assert records["address1"].to_list() == ['The "Old" House\\', None]

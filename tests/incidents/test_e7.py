@@ -1,28 +1,30 @@
-"""E7, 2021-06: TCS was away when the export was reported; users saw a question mark for ever."""
+"""E7, 2021-06: TCS was down when the export was reported, so users saw a question mark for ever."""
 
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from tests.conftest import TODAY
-from tests.exporting import check_books, ended, generate, states
+from tests.exporting import check_consistency, generate, states, wait_until_ended
 from tests.running import working
 from tests.starters import starters
 from tests.wire import Wire
 from tests.world import World
-from tis_sync.esr.commands import Commands
-from tis_sync.esr.deaneries import APP
-from tis_sync.esr.destination import Destination
-from tis_sync.esr.files import files
-from tis_sync.esr.plan import EXPORTED, TO_EXPORT
-from tis_sync.esr.workflows import start
+from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.workflow import start_commands
+from tis_sync.esr.files.destination import Destination
+from tis_sync.esr.files.store import find_files
+from tis_sync.esr.records import RecordState
+from tis_sync.runs.run import Trigger
+from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
 
 
 @pytest.mark.servers
-def test_tcs_that_goes_away_after_the_file_is_written_is_told_when_it_is_back_and_once(
+def test_an_export_is_reported_once_when_tcs_is_back_after_an_outage(
     mariadb_tcs: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mariadb_tcs.fill(starters(3))
@@ -42,27 +44,26 @@ def test_tcs_that_goes_away_after_the_file_is_written_is_told_when_it_is_back_an
     with working(settings) as s:
         generate(s)
         monkeypatch.setattr(Destination, "put", put_and_cut)
-        asked = Commands(s.state).ask(
-            file_type=APP, deanery="WES", day=TODAY, trigger="manual", who="test", now=s.clock()
-        )
-        start([asked])
-        assert _tried(s, asked.id, 3).error is not None
+        command = Commands(s.state).request(
+            file_type=FileType.APP, deanery="WES", day=TODAY, trigger=Trigger.MANUAL,
+            requested_by="test", now=s.clock(),
+        )  # fmt: skip
+        start_commands(s, [command])
+        assert wait_for_attempts(s, command.id, 3).error is not None
         monkeypatch.setattr(Destination, "put", put)
-        assert states(s) == {TO_EXPORT: 3}
-        assert [file.written_at is not None for file in files(s.state)] == [True]
+        assert states(s) == {RecordState.TO_EXPORT: 3}
+        assert [file.written_at is not None for file in find_files(s.state)] == [True]
         wire.join()
-        (done,) = ended(s, [asked.id])
-        assert done.state == "done"
-        assert states(s) == {EXPORTED: 3}
-        check_books(s, mariadb_tcs)
+        (done,) = wait_until_ended(s, [command.id])
+        assert done.state == CommandState.DONE
+        assert states(s) == {RecordState.EXPORTED: 3}
+        check_consistency(s, mariadb_tcs)
     wire.close()
 
 
-def _tried(s: Any, command_id: str, times: int) -> Any:
-    import time
-
+def wait_for_attempts(s: Services, command_id: str, attempts: int) -> Command:
     deadline = time.monotonic() + 60
-    while (command := Commands(s.state).get(command_id)).attempts < times:
+    while (command := Commands(s.state).get(command_id)).attempts < attempts:
         assert time.monotonic() < deadline, command
         time.sleep(0.05)
     return command

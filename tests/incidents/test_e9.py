@@ -15,19 +15,21 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import NOW, ON_THE_DAY, TODAY, Clock
-from tests.exporting import check_books, ended, generate, states
+from tests.exporting import check_consistency, generate, states, wait_until_ended
 from tests.running import working
 from tests.starters import placement, starters
 from tests.world import World
-from tis_sync.esr import watch as esr_watch
-from tis_sync.esr.commands import Commands
-from tis_sync.esr.deaneries import APP, DEANERIES
-from tis_sync.esr.files import files
-from tis_sync.esr.plan import EXPORTED
-from tis_sync.esr.workflows import start
+from tis_sync.alarms.catalogue import FILE_MISSING, STUCK
+from tis_sync.app import session
+from tis_sync.esr.deaneries import DEANERIES, FileType
+from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.esr.export.monitor import check_export
+from tis_sync.esr.export.workflow import start_commands
+from tis_sync.esr.files.store import find_files
+from tis_sync.esr.records import RecordState
+from tis_sync.runs.cluster import live_workers
+from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.session import session
-from tis_sync.runs.workers import living
 from tis_sync.settings import Settings
 from tis_sync.tcs import tables as tcs
 
@@ -41,7 +43,7 @@ def on_servers(mariadb_tcs: World, postgresql: str, tmp_path: Path) -> Settings:
         home=tmp_path / "home",
         tcs_url=mariadb_tcs.url,
         state_url=postgresql,
-        search_url="elasticsearch+http://127.0.0.1:9",  # never asked; embedded is for one process
+        search_url="elasticsearch+http://127.0.0.1:9",  # unused; embedded is for one process
         export_url=f"file://{tmp_path / 'out'}",
         night_start_hours=(0, 0),
         clock_offset_seconds=float(ON_THE_DAY["TIS_SYNC_CLOCK_OFFSET_SECONDS"]),
@@ -50,16 +52,16 @@ def on_servers(mariadb_tcs: World, postgresql: str, tmp_path: Path) -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    given = {
+    values = {
         "search_url": settings.search(),
         "home": str(settings.home), "tcs_url": settings.tcs(), "state_url": settings.state(),
         "export_url": settings.export(), "night_start_hours": "[0, 0]", "esr": "false",
     }  # fmt: skip
-    return {**os.environ, **ON_THE_DAY, **{f"TIS_SYNC_{k.upper()}": v for k, v in given.items()}}
+    return {**os.environ, **ON_THE_DAY, **{f"TIS_SYNC_{k.upper()}": v for k, v in values.items()}}
 
 
 @pytest.mark.servers
-def test_thirteen_commands_at_once_again_and_again_with_four_workers_never_collide(
+def test_thirteen_commands_at_once_never_collide_with_four_workers(
     on_servers: Settings, mariadb_tcs: World
 ) -> None:
     """The incident itself."""
@@ -73,11 +75,11 @@ def test_thirteen_commands_at_once_again_and_again_with_four_workers_never_colli
             stack.callback(process.terminate)
         s = stack.enter_context(session(on_servers))
         deadline = time.monotonic() + 60
-        while len(living(s.state, s.clock(), 20)) < WORKERS:
+        while len(live_workers(s)) < WORKERS:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        rounds(s, on_servers, mariadb_tcs)
-        with s.state.connect() as connection:
+        export_rounds(s, on_servers, mariadb_tcs)
+        with s.state.read() as connection:
             workers = connection.exec_driver_sql(
                 "SELECT count(DISTINCT executor_id) FROM dbos.workflow_status "
                 "WHERE name = 'tis_sync.esr_export'"
@@ -86,16 +88,16 @@ def test_thirteen_commands_at_once_again_and_again_with_four_workers_never_colli
         assert workers > 1
 
 
-def test_thirteen_commands_at_once_again_and_again_in_one_process_never_collide(
+def test_thirteen_commands_at_once_never_collide_in_one_process(
     embedded_tcs: World, tmp_path: Path
 ) -> None:
     settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url)
     with working(settings) as s:
-        rounds(s, settings, embedded_tcs)
+        export_rounds(s, settings, embedded_tcs)
 
 
-def rounds(s: Services, settings: Settings, world: World) -> None:
-    """New starters in every deanery, thirteen commands at once, each sent twice; many times."""
+def export_rounds(s: Services, settings: Settings, world: World) -> None:
+    """Repeatedly add starters in every deanery and start thirteen commands at once, each twice."""
     world.fill(starters(26, DEANERIES))
     commands = Commands(s.state)
     for number in range(ROUNDS):
@@ -105,26 +107,27 @@ def rounds(s: Services, settings: Settings, world: World) -> None:
             for n in range(len(DEANERIES))
         ]
         world.execute(sa.insert(tcs.Placement).values(rows))
-        asked = [
-            commands.ask(
-                file_type=APP, deanery=deanery, day=TODAY, trigger="message", who="test",
-                now=s.clock(), new=True, key=f"message {number} {deanery}",
+        requested = [
+            commands.request(
+                file_type=FileType.APP, deanery=deanery, day=TODAY, trigger=Trigger.MESSAGE,
+                requested_by="test", now=s.clock(), new=True, key=f"message {number} {deanery}",
             )
             for deanery in DEANERIES
         ]  # fmt: skip
-        start(asked)
-        start(asked)
-        last = ended(s, [c.id for c in asked])
-        assert [(c.state, c.error) for c in last] == [("done", None)] * len(asked), number
-    made = files(s.state, limit=100_000)
-    assert len(made) == ROUNDS * len(DEANERIES)
-    assert states(s) == {EXPORTED: 26 + ROUNDS * len(DEANERIES)}
-    check_books(s, world)
+        start_commands(s, requested)
+        start_commands(s, requested)
+        ended = wait_until_ended(s, [command.id for command in requested])
+        results = [(command.state, command.error) for command in ended]
+        assert results == [(CommandState.DONE, None)] * len(requested), number
+    files = find_files(s.state, limit=100_000)
+    assert len(files) == ROUNDS * len(DEANERIES)
+    assert states(s) == {RecordState.EXPORTED: 26 + ROUNDS * len(DEANERIES)}
+    check_consistency(s, world)
     folder = Path(settings.export().removeprefix("file://"))
-    assert {path.name for path in folder.iterdir()} == {file.name for file in made}
+    assert {path.name for path in folder.iterdir()} == {file.name for file in files}
 
 
-def test_a_record_that_stays_to_export_shouts_with_what_mends_it(
+def test_a_record_that_stays_unsent_opens_an_alarm_with_its_remedy(
     embedded_tcs: World, tmp_path: Path
 ) -> None:
     embedded_tcs.fill(starters(1))
@@ -133,11 +136,14 @@ def test_a_record_that_stays_to_export_shouts_with_what_mends_it(
         generate(s)
         clock.now = NOW.replace(hour=14, minute=31)
         generate(s)
-        esr_watch.watch(s)
-        alarms = {(alarm.kind, alarm.subject): alarm.text for alarm in s.alarms.open()}
-        assert "placement 1" in alarms["stuck", "WES"]
-        assert "`tis-sync esr export WES --new`" in alarms["stuck", "WES"]
-        assert ("no file", "APP WES") in alarms
-        ended(s, [command.id for command in Commands(s.state).in_state("queued", "running")])
-        esr_watch.watch(s)
-        assert s.alarms.open() == []
+        check_export(s)
+        alarms = {(alarm.kind, alarm.subject): alarm.text for alarm in s.alarms.open_alarms()}
+        assert alarms[STUCK, "WES"].startswith(
+            "The export of 2026-03-02 14:00 UTC did not send 1 record of WES: placement 1."
+        )
+        assert "`tis-sync esr export WES --new`" in alarms[STUCK, "WES"]
+        assert (FILE_MISSING, "APP WES") in alarms
+        active = Commands(s.state).in_state(CommandState.QUEUED, CommandState.RUNNING)
+        wait_until_ended(s, [command.id for command in active])
+        check_export(s)
+        assert s.alarms.open_alarms() == []

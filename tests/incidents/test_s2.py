@@ -1,4 +1,4 @@
-"""S2, 2021-02-12: people missing, as the cluster refused chunks (429) and nobody retried."""
+"""S2, 2021-02-12: people were missing, because refused chunks (429) were not retried."""
 
 from pathlib import Path
 
@@ -8,11 +8,12 @@ from tests.conftest import TODAY, SearchUrl
 from tests.proxy import proxy, sometimes
 from tests.running import run_job, working
 from tests.world import World
+from tis_sync.alarms.catalogue import FAILED
+from tis_sync.demo import generate as demo
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 
 pytestmark = pytest.mark.servers
 JOB = "PersonElasticSearchSyncJob"
@@ -21,7 +22,7 @@ JOB = "PersonElasticSearchSyncJob"
 def test_refused_chunks_are_sent_again_and_nobody_is_missing(
     embedded_tcs: World, elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
-    demo.generate(embedded_tcs.engine, demo.Size(300), TODAY)
+    demo.generate(embedded_tcs.database, demo.Size(300), TODAY)
     search_url("elasticsearch")
     with proxy(elasticsearch, sometimes("429", "items", share=0.4)) as (address, seen):
         settings = Settings(
@@ -36,11 +37,11 @@ def test_refused_chunks_are_sent_again_and_nobody_is_missing(
     assert search.query(PERSONS, Query("")).total == run.considered == run.added
 
 
-def test_a_build_that_is_not_complete_is_never_published_and_is_announced(
+def test_an_incomplete_build_is_never_published_and_opens_an_alarm(
     embedded_tcs: World, elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
-    demo.generate(embedded_tcs.engine, demo.Size(100), TODAY)
-    settings = {"home": tmp_path, "tcs_url": embedded_tcs.url, "bulk_patience_seconds": 0.5}
+    demo.generate(embedded_tcs.database, demo.Size(100), TODAY)
+    settings = {"home": tmp_path, "tcs_url": embedded_tcs.url, "bulk_retry_timeout_seconds": 0.5}
     with working(Settings(**settings, search_url=search_url("elasticsearch"))) as services:  # type: ignore[arg-type]
         (first,) = run_job(services, JOB)
     with proxy(elasticsearch, lambda _: "429") as (address, _):
@@ -48,12 +49,12 @@ def test_a_build_that_is_not_complete_is_never_published_and_is_announced(
         with working(troubled) as services:
             (run,) = run_job(services, JOB, rebuild=True)
             assert run.state == "failed"
-            assert "the old index still serves" in (run.error or "")
-            (alarm,) = services.alarms.open()
-            assert (alarm.kind, alarm.subject) == ("failed", JOB)
+            assert "the old index is still in use" in (run.error or "")
+            (alarm,) = services.alarms.open_alarms()
+            assert (alarm.kind, alarm.subject) == (FAILED, JOB)
             assert f"tis-sync run {JOB}" in alarm.text
     search = connect(Settings(home=tmp_path, search_url=f"elasticsearch+{elasticsearch}"))
     assert search.query(PERSONS, Query("")).total == first.added
     with working(Settings(**settings, search_url=f"elasticsearch+{elasticsearch}")) as services:  # type: ignore[arg-type]
         assert run_job(services, JOB)[0].state == "succeeded"
-        assert services.alarms.open() == []
+        assert services.alarms.open_alarms() == []

@@ -1,4 +1,4 @@
-"""S3, 2021-03: people missing from 01:30 to 09:00, as a bulk request exceeded 10 MB."""
+"""S3, 2021-03: people were missing for hours, because a bulk request exceeded 10 MB."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from tests.conftest import TODAY, SearchUrl
 from tests.proxy import proxy
 from tests.running import run_job, working
 from tests.world import World
+from tis_sync.demo import generate as demo
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 
 pytestmark = pytest.mark.servers
 LIMIT = 60_000  # the server's limit in this test; the setting below is far above it
 
 
-def test_chunks_are_cut_by_bytes_and_a_413_teaches_the_size(
+def test_chunks_are_cut_by_bytes_and_a_413_lowers_the_limit(
     embedded_tcs: World, elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
-    demo.generate(embedded_tcs.engine, demo.Size(800), TODAY)
+    demo.generate(embedded_tcs.database, demo.Size(800), TODAY)
     search_url("elasticsearch")
     with proxy(elasticsearch, lambda b: "413" if len(b) > LIMIT else "none") as (address, seen):
         settings = Settings(

@@ -1,4 +1,4 @@
-"""S4, 2021-03-16: all jobs failed, as a value changed its kind (a code became a text)."""
+"""S4, 2021-03-16: all jobs failed, because a code in TCS was no longer a number."""
 
 from pathlib import Path
 
@@ -8,20 +8,21 @@ import sqlalchemy as sa
 from tests.conftest import TODAY
 from tests.running import run_night, working
 from tests.world import World
-from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.alarms.catalogue import SET_ASIDE
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
 
 
 def test_a_bad_value_costs_one_record_and_is_reported_by_name(tcs: World, tmp_path: Path) -> None:
-    demo.generate(tcs.engine, demo.Size(200), TODAY, left_by_old_service)
-    if tcs.engine.dialect.name != "sqlite":
+    demo.generate(tcs.database, demo.Size(200), TODAY, legacy_tables)
+    if tcs.database.dialect != "sqlite":
         tcs.execute("ALTER TABLE Placement MODIFY gradeId VARCHAR(20), MODIFY dateTo VARCHAR(20)")
     current = sa.and_(t.Placement.c.dateFrom <= TODAY, t.Placement.c.dateTo >= TODAY)
-    with tcs.engine.connect() as connection:
+    with tcs.database.read() as connection:
         ids = connection.scalars(sa.select(t.Placement.c.id).where(current).limit(2)).all()
     tcs.execute(f"UPDATE Placement SET gradeId = 'F2' WHERE id = {ids[0]}")
     tcs.execute(f"UPDATE Placement SET dateTo = 'soon' WHERE id = {ids[1]}")
@@ -32,18 +33,18 @@ def test_a_bad_value_costs_one_record_and_is_reported_by_name(tcs: World, tmp_pa
     assert by_job["PersonElasticSearchSyncJob"].count(
         f"Placement {ids[0]}: gradeId 'F2' is not a number"
     ) == 1  # fmt: skip
-    told = [line for lines in by_job.values() for line in lines]
-    assert f"Placement {ids[1]}: dateTo 'soon' is not a date" in told
+    reported = [line for lines in by_job.values() for line in lines]
+    assert f"Placement {ids[1]}: dateTo 'soon' is not a date" in reported
 
 
-def test_many_bad_values_raise_an_alarm(embedded_tcs: World, tmp_path: Path) -> None:
-    demo.generate(embedded_tcs.engine, demo.Size(100), TODAY, left_by_old_service)
+def test_many_bad_values_open_an_alarm(embedded_tcs: World, tmp_path: Path) -> None:
+    demo.generate(embedded_tcs.database, demo.Size(100), TODAY, legacy_tables)
     embedded_tcs.execute("UPDATE Placement SET postId = 'X' || postId WHERE id % 20 = 1")
     settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, set_aside_limit=3, guard_share=1)
     with working(settings) as services:
         assert run_night(services)[0].state == "succeeded"
-        kinds = {(alarm.kind, alarm.subject) for alarm in services.alarms.open()}
-        assert ("set aside", "PersonOwnerRebuildJob") in kinds
+        kinds = {(alarm.kind, alarm.subject) for alarm in services.alarms.open_alarms()}
+        assert (SET_ASIDE, "PersonOwnerRebuildJob") in kinds
         embedded_tcs.execute("UPDATE Placement SET postId = substr(postId, 2) WHERE id % 20 = 1")
         assert run_night(services)[0].state == "succeeded"
-        assert services.alarms.open() == []
+        assert services.alarms.open_alarms() == []

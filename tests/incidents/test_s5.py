@@ -1,4 +1,4 @@
-"""S5, 2022-01-22: the index was four days old and nobody knew: silence looked like health."""
+"""S5, 2022-01-22: the index was four days old, because silence was taken for health."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from tests.conftest import Clock
 from tis_sync.jobs.base import AsOf
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs import workers
-from tis_sync.runs.run import Options
+from tis_sync.runs import cluster
+from tis_sync.runs.monitor import check_jobs
+from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.watch import watch
 from tis_sync.settings import Settings
 
 NIGHT = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
@@ -18,24 +18,29 @@ NIGHT = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
 def succeed(services: Services, job: str, now: datetime, seconds: float = 5) -> None:
     """Record that a job ran."""
     run = services.history.request(
-        job, trigger="schedule", who="test", as_of=AsOf.on(now.date()), options=Options(), now=now
+        job,
+        trigger=Trigger.SCHEDULE,
+        requested_by="test",
+        as_of=AsOf.on(now.date()),
+        options=RunOptions(),
+        now=now,
     )
     services.history.begin(run.id, now)
-    services.history.end(run.id, "succeeded", now + timedelta(seconds=seconds))
+    services.history.end(run.id, RunState.SUCCEEDED, now + timedelta(seconds=seconds))
 
 
 def installed(tmp_path: Path, clock: Clock) -> Services:
-    """An installation in which the night of 1 March went well."""
-    services = Services(Settings(home=tmp_path, alert_urls=[]), clock)
+    """An installation in which the night of 1 March succeeded."""
+    services = Services(Settings(home=tmp_path, notification_urls=[]), clock)
     clock.now = NIGHT - timedelta(hours=3)
-    workers.enlist(services, schedules=True)
+    cluster.register_worker(services, schedules=True)
     for job in JOBS:
         succeed(services, job.name, datetime.combine(NIGHT.date(), job.at, UTC))
     return services
 
 
 def open_alarms(services: Services) -> set[tuple[str, str]]:
-    return {(alarm.kind, alarm.subject) for alarm in services.alarms.open()}
+    return {(alarm.kind.name, alarm.subject) for alarm in services.alarms.open_alarms()}
 
 
 def test_a_job_that_did_not_finish_by_its_due_time_raises_an_alarm_once(
@@ -46,19 +51,19 @@ def test_a_job_that_did_not_finish_by_its_due_time_raises_an_alarm_once(
     for job in JOBS:
         if job.name != "PersonElasticSearchSyncJob":
             succeed(services, job.name, datetime.combine(clock.now.date(), job.at, UTC))
-    workers.beat(services, schedules=True)
-    watch(services)
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
     assert open_alarms(services) == set()
     clock.forward(minutes=2)
-    workers.beat(services, schedules=True)
-    watch(services)
-    watch(services)
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
+    check_jobs(services)
     assert open_alarms(services) == {("overdue", "PersonElasticSearchSyncJob")}
-    (alarm,) = services.alarms.open()
+    (alarm,) = services.alarms.open_alarms()
     assert "people are missing from search" in alarm.text
     assert "`tis-sync run PersonElasticSearchSyncJob`" in alarm.text
     succeed(services, "PersonElasticSearchSyncJob", clock.now)
-    watch(services)
+    check_jobs(services)
     assert open_alarms(services) == set()
     services.close()
 
@@ -68,26 +73,24 @@ def test_a_scheduler_that_is_not_running_raises_an_alarm_within_a_minute(
 ) -> None:
     services = installed(tmp_path, clock)
     clock.now = NIGHT.replace(hour=9)
-    workers.beat(services, schedules=True)
-    watch(services)
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
     assert open_alarms(services) == set()
     clock.forward(seconds=55)
-    watch(services)
-    assert open_alarms(services) == {("silent", "scheduler")}
-    workers.beat(services, schedules=True)
-    watch(services)
+    check_jobs(services)
+    assert open_alarms(services) == {("no worker", "scheduler")}
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
     assert open_alarms(services) == set()
     services.close()
 
 
-def test_a_scheduler_that_lives_but_starts_nothing_raises_an_alarm(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_a_live_scheduler_that_starts_nothing_raises_an_alarm(tmp_path: Path, clock: Clock) -> None:
     services = installed(tmp_path, clock)
     clock.now = NIGHT.replace(day=2, hour=2, minute=6)
-    workers.beat(services, schedules=True)
-    watch(services)
-    assert ("silent", "scheduler") in open_alarms(services)
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
+    assert ("no worker", "scheduler") in open_alarms(services)
     services.close()
 
 
@@ -96,8 +99,8 @@ def test_a_paused_job_is_not_overdue(tmp_path: Path, clock: Clock) -> None:
     clock.now = NIGHT.replace(day=2, hour=12)
     for job in JOBS[1:]:
         succeed(services, job.name, datetime.combine(clock.now.date(), job.at, UTC))
-    workers.beat(services, schedules=True)
-    watch(services, frozenset({JOBS[0].name}))
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services, frozenset({JOBS[0].name}))
     assert open_alarms(services) == set()
     services.close()
 
@@ -111,16 +114,20 @@ def test_a_run_that_takes_unusually_long_raises_an_alarm_while_it_runs(
         succeed(services, job, NIGHT.replace(hour=hour), seconds=60)
     clock.now = NIGHT.replace(hour=9)
     run = services.history.request(
-        job, trigger="manual", who="t", as_of=AsOf.on(clock.now.date()), options=Options(),
+        job,
+        trigger=Trigger.MANUAL,
+        requested_by="t",
+        as_of=AsOf.on(clock.now.date()),
+        options=RunOptions(),
         now=clock.now,
-    )  # fmt: skip
+    )
     services.history.begin(run.id, clock.now)
     clock.forward(seconds=100)
-    workers.beat(services, schedules=True)
-    watch(services)
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
     assert open_alarms(services) == set()
     clock.forward(seconds=120)
-    workers.beat(services, schedules=True)
-    watch(services)
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
     assert open_alarms(services) == {("slow", job)}
     services.close()

@@ -1,4 +1,4 @@
-"""S8, 2021-06: the application was down for 25 minutes, as a rebuild overloaded the cluster."""
+"""S8, 2021-06: a rebuild overloaded the cluster, and the application was down for 25 minutes."""
 
 import threading
 import time
@@ -10,23 +10,23 @@ from tests.conftest import TODAY, SearchUrl
 from tests.proxy import proxy
 from tests.running import run_job, working
 from tests.world import World
+from tis_sync.demo import generate as demo
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 
 pytestmark = pytest.mark.servers
 
 
-def test_pressure_adapts_to_the_latency_of_the_cluster(
+def test_the_concurrency_adapts_to_the_latency_of_the_cluster(
     embedded_tcs: World, elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
-    demo.generate(embedded_tcs.engine, demo.Size(600), TODAY)
+    demo.generate(embedded_tcs.database, demo.Size(600), TODAY)
     search_url("elasticsearch")
     under_way: list[int] = []
     lock = threading.Lock()
     now = 0
 
     def overloaded(_: bytes) -> str:
-        """A server that answers the slower, the more it is asked at once."""
+        """A server that answers more slowly the more requests are under way."""
         nonlocal now
         with lock:
             now += 1

@@ -138,5 +138,5 @@ def worlds(draw: st.DrawFn) -> Rows:
 
 
 def days_from(first: date, count: int) -> list[date]:
-    """So many days, from `first` on."""
+    """`count` consecutive days, starting with `first`."""
     return [first + timedelta(days=n) for n in range(count)]

@@ -1,37 +1,33 @@
-"""Views to be searched, without a TCS behind them."""
+"""Views of people to search for, without a TCS."""
 
 from typing import Any
 
 import polars as pl
 
-from tis_sync.jobs.base import IndexProduct
+from tis_sync.jobs.base import IndexTarget
 from tis_sync.jobs.person_index import FIELDS, PERSON_INDEX, PERSONS
-from tis_sync.reconcile.index import encoded
+from tis_sync.reconcile.index_plan import encoded
 from tis_sync.search.documents import DocumentForm
-from tis_sync.search.model import SearchEngine
+from tis_sync.search.model import Fields, FieldType, SearchEngine
 
-assert isinstance(PERSON_INDEX.product, IndexProduct)
-FORM: DocumentForm = PERSON_INDEX.product.form
+assert isinstance(PERSON_INDEX.target, IndexTarget)
+FORM: DocumentForm = PERSON_INDEX.target.form
 SPEC = PERSONS
-MEMBERSHIP = pl.Struct(
-    {
-        "id": pl.Int64,
-        "personId": pl.Int64,
-        "programmeId": pl.Int64,
-        "programmeName": pl.String,
-        "programmeNumber": pl.String,
-        "programmeMembershipStatus": pl.String,
+
+
+def polars_types(fields: Fields) -> dict[str, Any]:
+    """The types of the columns of views, as the table of fields declares them."""
+    return {
+        name: pl.List(pl.Struct(polars_types(declared)))
+        if not isinstance(declared, FieldType)
+        else pl.Int64
+        if declared is FieldType.LONG
+        else pl.String
+        for name, declared in fields.items()
     }
-)
-SCHEMA: dict[str, Any] = {
-    **dict.fromkeys(FIELDS, pl.String),
-    "personId": pl.Int64,
-    "gradeId": pl.Int64,
-    "siteId": pl.Int64,
-    "trusts": pl.List(pl.Struct({"personId": pl.Int64, "trustId": pl.Int64})),
-    "programmeMemberships": pl.List(MEMBERSHIP),
-    "documentId": pl.String,
-}
+
+
+SCHEMA: dict[str, Any] = {**polars_types(FIELDS), "documentId": pl.String}
 NAMES = (("Zoë", "Müller"), ("Anne-Marie", "O'Brien"), ("美咲", "𠮷田"), ("Ève", "Smith-Jones"))
 
 
@@ -73,7 +69,7 @@ def views(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def people(count: int) -> pl.DataFrame:
-    """Views of so many people."""
+    """Views of a number of people."""
     return views([person(number) for number in range(1, count + 1)])
 
 

@@ -1,4 +1,4 @@
-"""What all three search engines do alike."""
+"""All three search engines behave in the same way."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ import pytest
 from tests.conftest import SearchUrl
 from tests.servers.documents import FORM, SPEC, build, people, person, views
 from tis_sync.errors import SchemaError, TisSyncError, UnreachableError, UsageError
-from tis_sync.reconcile.index import difference
+from tis_sync.reconcile.index_plan import difference
 from tis_sync.search.connect import connect
 from tis_sync.search.documents import encode
 from tis_sync.search.model import Query, SearchEngine
 from tis_sync.settings import Settings
-from tis_sync.tcs.read import KeyRange
+from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
 
 pytestmark = pytest.mark.servers
 QUERIES = [
@@ -44,7 +44,7 @@ QUERIES = [
 ]
 
 
-def test_the_same_data_gives_the_same_answers_from_all_three(
+def test_all_three_engines_give_the_same_answers_for_the_same_data(
     search_url: SearchUrl, tmp_path: Path
 ) -> None:
     frame = people(200)
@@ -63,7 +63,7 @@ def test_the_same_data_gives_the_same_answers_from_all_three(
     assert totals[Query("", (("status", "CURRENT"), ("trust", "3")))] == 14
 
 
-def test_a_document_comes_back_as_the_view_it_was_made_of(search: SearchEngine) -> None:
+def test_a_query_returns_a_document_as_its_view(search: SearchEngine) -> None:
     view = person(7, role='quo"te \\ back', status=None, trusts=[], programmeMemberships=[])
     build(search, views([view]), "one")
     (found,) = search.query(SPEC, Query("6000007")).documents
@@ -82,7 +82,7 @@ def test_readers_see_nothing_of_a_build_before_it_is_published(search: SearchEng
     assert search.query(SPEC, Query("")).total == 50
 
 
-def test_the_previous_index_is_kept_and_older_ones_go(search: SearchEngine) -> None:
+def test_the_previous_index_is_kept_and_older_ones_are_dropped(search: SearchEngine) -> None:
     names = [build(search, people(count), f"b{count}") for count in (1, 2, 3)]
     assert [search.exists(SPEC, name) for name in names] == [False, True, True]
     live = search.live(SPEC)
@@ -92,40 +92,39 @@ def test_the_previous_index_is_kept_and_older_ones_go(search: SearchEngine) -> N
     assert [search.exists(SPEC, name) for name in names] == [False, True, True]
 
 
-def test_a_build_that_is_begun_again_goes_on_where_it_was(search: SearchEngine) -> None:
+def test_a_restarted_build_continues(search: SearchEngine) -> None:
     index = search.begin(SPEC, "one")
     search.write(index, [encode(people(20), FORM)])
     assert search.begin(SPEC, "one") == index
     search.write(index, [encode(people(20), FORM)])
     assert search.refresh(index) == 20
-    search.abandon(index)
+    search.drop(index)
     assert not search.exists(SPEC, index)
-    search.abandon(index)
+    search.drop(index)
 
 
-def test_only_what_differs_is_planned_and_applying_it_makes_the_index_right(
+def test_only_what_differs_is_planned_and_applying_it_corrects_the_index(
     search: SearchEngine,
 ) -> None:
     index = build(search, people(100), "one")
-    everything = KeyRange()
-    assert difference(search, index, people(100), FORM, everything).is_empty
-    wanted = views(
+    assert difference(search, index, people(100), FORM, ALL_KEYS).is_empty
+    desired = views(
         [person(n) for n in range(3, 100)]
         + [person(40, documentId="40-7"), person(200, surname="New")]
     ).with_columns(
         status=pl.when(pl.col("personId") == 50).then(pl.lit("DELETE")).otherwise("status")
     )
-    plan = difference(search, index, wanted, FORM, everything)
+    plan = difference(search, index, desired, FORM, ALL_KEYS)
     assert sorted(plan.added["id"]) == ["200", "40-7"]
     assert plan.changed["id"].to_list() == ["50"]
     assert sorted(plan.removed) == ["1", "100", "2"]
     assert (plan.considered, plan.existing) == (99, 100)
     search.write(index, [plan.added, plan.changed], plan.removed)
     assert search.refresh(index) == 99
-    assert difference(search, index, wanted, FORM, everything).is_empty
+    assert difference(search, index, desired, FORM, ALL_KEYS).is_empty
 
 
-def test_a_partition_is_compared_by_itself(search: SearchEngine) -> None:
+def test_a_partition_is_compared_on_its_own(search: SearchEngine) -> None:
     index = build(search, people(100), "one")
     middle = views([person(n) for n in range(32, 64)])
     assert difference(search, index, middle, FORM, KeyRange(32, 64)).is_empty
@@ -137,7 +136,7 @@ def test_a_partition_is_compared_by_itself(search: SearchEngine) -> None:
     ]
 
 
-def test_an_index_that_the_java_service_left_is_replaced_in_one_step(
+def test_an_index_of_the_java_service_is_replaced_in_one_step(
     elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
     url = search_url("elasticsearch")
@@ -155,7 +154,7 @@ def test_an_index_that_the_java_service_left_is_replaced_in_one_step(
     assert (live.name, live.ours, live.documents) == (index, True, 3)
 
 
-def test_a_document_that_the_server_never_takes_costs_that_document(
+def test_a_document_that_the_server_refuses_costs_only_that_document(
     elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
     engine = connect(Settings(home=tmp_path, search_url=search_url("elasticsearch")))
@@ -175,29 +174,29 @@ def test_a_chunk_never_creates_an_index_by_accident(
     elasticsearch: str, search_url: SearchUrl, tmp_path: Path
 ) -> None:
     engine = connect(Settings(home=tmp_path, search_url=search_url("elasticsearch")))
-    with pytest.raises(TisSyncError, match="The index is gone"):
+    with pytest.raises(TisSyncError, match="The index no longer exists"):
         engine.write("persons-never-begun", [encode(people(3), FORM)])
     assert not engine.exists(SPEC, "persons-never-begun-write")
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "message"),
+    ("kind", "configured", "message"),
     [
         ("elasticsearch", "opensearch", "this is Elasticsearch 8.* begins with elasticsearch"),
         ("opensearch", "elasticsearch", "OpenSearch|version . is not supported"),
     ],
 )
 def test_a_server_of_the_other_product_is_named(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str, told: str, message: str
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, configured: str, message: str
 ) -> None:
     address = request.getfixturevalue(kind)
-    engine = connect(Settings(home=tmp_path, search_url=f"{told}+{address}"))
+    engine = connect(Settings(home=tmp_path, search_url=f"{configured}+{address}"))
     with pytest.raises(SchemaError, match=message):
         engine.check()
 
 
 @pytest.mark.parametrize("product", ["elasticsearch", "opensearch"])
-def test_a_server_that_is_away_is_named(product: str, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_named(product: str, tmp_path: Path) -> None:
     engine = connect(Settings(home=tmp_path, search_url=f"{product}+http://127.0.0.1:9"))
     with pytest.raises(UnreachableError, match=r"at http://127.0.0.1:9 does not answer"):
         engine.check()
@@ -206,6 +205,6 @@ def test_a_server_that_is_away_is_named(product: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["http://x", "solr+http://x", "opensearch+ftp://x", "opensearch+http://"]
 )
-def test_a_search_url_of_no_known_kind_is_wrong_usage(url: str, tmp_path: Path) -> None:
+def test_an_unsupported_search_url_is_a_usage_error(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="TIS_SYNC_SEARCH_URL is not a search URL"):
         connect(Settings(home=tmp_path, search_url=url))

@@ -1,4 +1,4 @@
-"""While the Java service still runs, a job takes its lock row, and leaves it alone when taken."""
+"""While the Java service is in use, a job takes the lock row, and does not run if it is held."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -8,9 +8,10 @@ import pytest
 from tests.conftest import NOW, TODAY
 from tests.running import run_job, working
 from tests.world import World
-from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo, shedlock
+from tis_sync.tcs import shedlock
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
@@ -18,18 +19,18 @@ LOCK = "personOwnerRebuildScheduledTask"
 
 
 def test_a_job_that_the_java_service_runs_is_not_run_here(tcs: World, tmp_path: Path) -> None:
-    demo.generate(tcs.engine, demo.Size(50), TODAY, left_by_old_service)
+    demo.generate(tcs.database, demo.Size(50), TODAY, legacy_tables)
     settings = Settings(home=tmp_path, tcs_url=tcs.url, java_shedlock=True)
-    shedlock.take(tcs.engine, LOCK, "java-host", NOW, timedelta(hours=2))
+    shedlock.take(tcs.database, LOCK, "java-host", NOW, timedelta(hours=2))
     with working(settings) as services:
         (run,) = run_job(services, "PersonOwnerRebuildJob", follow_ups=False)
         assert run.state == "failed"
         assert "Already running" in (run.error or "")
         assert "java-host" in (run.error or "")
-        shedlock.release(tcs.engine, LOCK, "java-host", NOW)
+        shedlock.release(tcs.database, LOCK, "java-host", NOW)
         (run,) = run_job(services, "PersonOwnerRebuildJob", follow_ups=False)
         assert run.state == "succeeded"
     ((name, holder),) = tcs.rows(t.Shedlock, "name", "locked_by")
     assert (name, holder.startswith("tis-sync ")) == (LOCK, True)
-    assert shedlock.take(tcs.engine, LOCK, "java-host", NOW + timedelta(minutes=1),
+    assert shedlock.take(tcs.database, LOCK, "java-host", NOW + timedelta(minutes=1),
                          timedelta(hours=1)) is None  # fmt: skip

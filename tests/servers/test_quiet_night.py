@@ -1,4 +1,4 @@
-"""A night with nothing to do writes nothing, as the servers themselves count it."""
+"""A night with nothing to do writes nothing, according to the counters of the servers."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,17 @@ import pytest
 from tests.conftest import TODAY, SearchUrl
 from tests.running import run_night, working
 from tests.world import World
-from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.jobs.catalogue import JOBS
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 
 pytestmark = pytest.mark.servers
 
 
 def rows_written(world: World) -> int:
     """Rows that MariaDB's storage engine has written since it started, in this test's tables."""
-    with world.engine.connect() as connection:
+    with world.database.read() as connection:
         counted = connection.exec_driver_sql(
             "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN "
             "('HANDLER_WRITE', 'HANDLER_UPDATE', 'HANDLER_DELETE') ORDER BY 1"
@@ -27,7 +28,7 @@ def rows_written(world: World) -> int:
 
 
 def table_times(world: World) -> list[object]:
-    with world.engine.connect() as connection:
+    with world.database.read() as connection:
         return [
             tuple(row)
             for row in connection.exec_driver_sql(
@@ -51,17 +52,17 @@ def test_the_second_night_writes_no_row_and_no_document(
     request: pytest.FixtureRequest,
 ) -> None:
     address = str(request.getfixturevalue(kind))
-    demo.generate(mariadb_tcs.engine, demo.Size(800), TODAY, left_by_old_service)
+    demo.generate(mariadb_tcs.database, demo.Size(800), TODAY, legacy_tables)
     settings = Settings(home=tmp_path, tcs_url=mariadb_tcs.url, search_url=search_url(kind))
     with working(settings) as services:
         night, *runs = run_night(services)
         assert night.state == "succeeded"
-        assert sum(run.wrote for run in runs) > 1000
+        assert sum(run.written for run in runs) > 1000
         before = documents_written(address), table_times(mariadb_tcs)
         binary_log = rows_written(mariadb_tcs)
         night, *runs = run_night(services)
         assert night.state == "succeeded"
-        assert [run.wrote for run in runs] == [0] * 9
+        assert [run.written for run in runs] == [0] * len(JOBS)
         assert (documents_written(address), table_times(mariadb_tcs)) == before
         # Reading writes no row either, but for the few of MariaDB's own status tables.
         assert rows_written(mariadb_tcs) - binary_log < 200

@@ -1,4 +1,4 @@
-"""Whoever reads while the night writes never misses what is right before and after."""
+"""While the night writes, a reader never misses what is correct both before and after."""
 
 import random
 import threading
@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from tests.conftest import TODAY, SearchUrl
 from tests.running import run_job, run_night, working
 from tests.world import World
-from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.jobs.post_index import POSTS
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
@@ -33,7 +33,7 @@ TABLES = (
 
 
 class Reader(threading.Thread):
-    """Reads over and over, and notes what was missing."""
+    """Reads continuously and notes what is missing."""
 
     def __init__(self, read: Callable[[random.Random], list[object]]) -> None:
         super().__init__(daemon=True)
@@ -44,17 +44,17 @@ class Reader(threading.Thread):
         self.stop = threading.Event()
 
     def run(self) -> None:
-        drawn = random.Random(1)
+        random_source = random.Random(1)
         try:
             while not self.stop.is_set():
-                self.missing += self.read(drawn)
+                self.missing += self.read(random_source)
                 self.reads += 1
         except BaseException as error:  # noqa: BLE001
             self.failure = error
 
 
 def table_reader(world: World, table: sa.Table, columns: tuple[str, ...]) -> Reader:
-    """Reads ranges of a table; rows of even keys must always be there as they are now."""
+    """Reads ranges of a table; the current rows of even keys must always be present."""
     right: dict[int, set[tuple[object, ...]]] = {}
     for row in world.rows(table, *columns):
         if row[0] % 2 == 0:
@@ -65,9 +65,9 @@ def table_reader(world: World, table: sa.Table, columns: tuple[str, ...]) -> Rea
         key.between(sa.bindparam("low"), sa.bindparam("high"))
     )
 
-    def read(drawn: random.Random) -> list[object]:
-        low = drawn.randrange(1, most)
-        with world.engine.connect() as connection:
+    def read(random_source: random.Random) -> list[object]:
+        low = random_source.randrange(1, most)
+        with world.database.read() as connection:
             bounds = {"low": low, "high": low + KEYS_A_READ}
             found = {tuple(row) for row in connection.execute(statement, bounds)}
         expected = [row for k in range(low, low + KEYS_A_READ + 1) for row in right.get(k, ())]
@@ -77,12 +77,12 @@ def table_reader(world: World, table: sa.Table, columns: tuple[str, ...]) -> Rea
 
 
 def index_reader(url: str, home: Path, index: str, words: list[str]) -> Reader:
-    """Searches for one document after the other; each must be found."""
+    """Searches for one document after another; each must be found."""
     spec = {"persons": PERSONS, "posts": POSTS}[index]
     engine = connect(Settings(home=home, search_url=url))
 
-    def read(drawn: random.Random) -> list[object]:
-        word = drawn.choice(words)
+    def read(random_source: random.Random) -> list[object]:
+        word = random_source.choice(words)
         return [] if engine.query(spec, Query(word, limit=1)).total else [word]
 
     return Reader(read)
@@ -90,8 +90,8 @@ def index_reader(url: str, home: Path, index: str, words: list[str]) -> Reader:
 
 def disturb(world: World, seed: int) -> None:
     """Change people of odd ids only: placements, memberships, derived rows."""
-    drawn = random.Random(seed)
-    for people in ([drawn.randrange(1, PEOPLE, 2) for _ in range(150)] for _ in range(3)):
+    random_source = random.Random(seed)
+    for people in ([random_source.randrange(1, PEOPLE, 2) for _ in range(150)] for _ in range(3)):
         world.execute(sa.delete(t.PersonTrust).where(t.PersonTrust.c.personId.in_(people[:50])))
         world.execute(sa.delete(t.PersonOwner).where(t.PersonOwner.c.id.in_(people[50:100])))
         world.execute(
@@ -106,7 +106,7 @@ def test_readers_never_miss_a_row_or_a_document(
     mariadb_tcs: World, search_url: SearchUrl, tmp_path: Path, kind: str
 ) -> None:
     world, url = mariadb_tcs, search_url(kind)
-    demo.generate(world.engine, demo.Size(PEOPLE), TODAY, left_by_old_service)
+    demo.generate(world.database, demo.Size(PEOPLE), TODAY, legacy_tables)
     settings = Settings(home=tmp_path, tcs_url=world.url, search_url=url, guard_share=1.0)
     with working(settings) as services:
         assert run_night(services)[0].state == "succeeded"

@@ -1,4 +1,4 @@
-"""Reading and writing TCS on both kinds of database."""
+"""Reads and writes of TCS on SQLite and on MariaDB."""
 
 from datetime import timedelta
 
@@ -8,25 +8,26 @@ import sqlalchemy as sa
 
 from tests.conftest import NOW, TODAY
 from tests.world import World
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.errors import PlanOutdatedError, SchemaError, SourceError
-from tis_sync.jobs.base import AsOf
-from tis_sync.jobs.leftovers import left_by_old_service
+from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.person_owner import PERSON_OWNER
-from tis_sync.jobs.person_trust import PERSON_EMPLOYING_BODY
 from tis_sync.jobs.reads import PLACEMENTS
-from tis_sync.reconcile import table
-from tis_sync.reconcile.plan import Plan, difference
-from tis_sync.tcs import demo, schema, shedlock
+from tis_sync.jobs.trusts import PERSON_EMPLOYING_BODY
+from tis_sync.reconcile import table_apply
+from tis_sync.reconcile.table_plan import Plan, TableSpec, difference
+from tis_sync.tcs import schema, shedlock
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.read import KeyRange, Read
+from tis_sync.tcs.key_ranges import ALL_KEYS
+from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import KEPT_SECONDS, Source
 
 pytestmark = pytest.mark.servers
-EVERYTHING = KeyRange()
 
 
 def test_an_empty_table_is_read_with_the_declared_types(tcs: World) -> None:
-    loaded = Source(tcs.engine, TODAY).load([PLACEMENTS], EVERYTHING)
+    loaded = Source(tcs.database, TODAY).load([PLACEMENTS], ALL_KEYS)
     assert loaded.frames["Placement"].schema == {
         "id": pl.Int64, "traineeId": pl.Int64, "postId": pl.Int64,
         "dateFrom": pl.Date, "dateTo": pl.Date,
@@ -53,28 +54,28 @@ def test_every_declared_type_is_read_as_it_was_written(tcs: World) -> None:
                            "lifecycleState")),
         Read(t.Person, ("id", "addedDate")),
     ]  # fmt: skip
-    frames = Source(tcs.engine, TODAY).load(reads, EVERYTHING).frames
+    frames = Source(tcs.database, TODAY).load(reads, ALL_KEYS).frames
     assert frames["Post"].sort("id").rows() == [(1, True, None, "X"), (2, False, True, "𠮷 %s")]
     assert frames["Placement"].rows() == [(3, TODAY, None, 0.5, "DRAFT")]
     assert frames["Person"].schema["addedDate"] == pl.Datetime("us")
 
 
-def test_the_date_zero_of_mysql_is_no_date(mariadb_tcs: World) -> None:
+def test_a_zero_date_in_mysql_becomes_a_missing_date(mariadb_tcs: World) -> None:
     mariadb_tcs.fill({"Placement": [{"id": 3, "traineeId": 1, "dateFrom": TODAY}]})
-    with mariadb_tcs.engine.begin() as connection:
+    with mariadb_tcs.database.write() as connection:
         connection.exec_driver_sql("SET sql_mode = ''")
         connection.exec_driver_sql("UPDATE Placement SET dateTo = '0000-00-00'")
-    loaded = Source(mariadb_tcs.engine, TODAY).load([PLACEMENTS], EVERYTHING)
+    loaded = Source(mariadb_tcs.database, TODAY).load([PLACEMENTS], ALL_KEYS)
     assert loaded.frames["Placement"].select("dateFrom", "dateTo").rows() == [(TODAY, None)]
     assert loaded.set_aside == []
 
 
-def test_shared_reads_are_kept_for_some_minutes_only(tcs: World) -> None:
+def test_shared_reads_are_only_kept_for_a_few_minutes(tcs: World) -> None:
     now = 0.0
-    source = Source(tcs.engine, TODAY, clock=lambda: now)
+    source = Source(tcs.database, TODAY, clock=lambda: now)
 
     def count() -> int:
-        return source.load([PLACEMENTS], EVERYTHING).frames["Placement"].height
+        return source.load([PLACEMENTS], ALL_KEYS).frames["Placement"].height
 
     assert count() == 0
     tcs.fill({"Placement": [{"id": 3}]})
@@ -83,40 +84,47 @@ def test_shared_reads_are_kept_for_some_minutes_only(tcs: World) -> None:
     assert count() == 1
 
 
-def test_a_read_that_tcs_refuses_is_told_with_its_table(mariadb_tcs: World) -> None:
+def test_a_read_that_tcs_refuses_names_its_table(mariadb_tcs: World) -> None:
     mariadb_tcs.execute("DROP TABLE Placement")
     with pytest.raises(SourceError, match="has no table Placement"):
-        Source(mariadb_tcs.engine, TODAY).load([PLACEMENTS], EVERYTHING)
+        Source(mariadb_tcs.database, TODAY).load([PLACEMENTS], ALL_KEYS)
 
 
-def test_what_the_schema_lacks_is_named(tcs: World) -> None:
+def test_everything_missing_from_the_schema_is_named(tcs: World) -> None:
     needed = {t.Person: ["id", "status"], t.Placement: ["id", "dateFrom"]}
-    assert schema.check(tcs.engine, needed) == []
+    assert schema.check(tcs.database, needed) == []
     tcs.execute("DROP TABLE Person")
-    if tcs.engine.dialect.name != "sqlite":
+    if tcs.database.dialect != "sqlite":
         tcs.execute("ALTER TABLE Placement MODIFY dateFrom FLOAT")
-    findings = [str(finding) for finding in schema.check(tcs.engine, needed)]
-    assert findings[0] == "Person is missing"
-    if tcs.engine.dialect.name != "sqlite":
-        assert findings[1] == "Placement.dateFrom has type FLOAT, not DATE"
+    problems = [str(problem) for problem in schema.check(tcs.database, needed)]
+    assert problems[0] == "Person is missing"
+    if tcs.database.dialect != "sqlite":
+        assert problems[1] == "Placement.dateFrom has type FLOAT, not DATE"
     with pytest.raises(SchemaError, match="Person is missing"):
-        schema.require(tcs.engine, needed)
+        schema.require(tcs.database, needed)
 
 
-def owner_plan(world: World, wanted: list[tuple[int, str | None, str | None]]) -> Plan:
-    """A plan for PersonOwner, made from what is there now."""
-    target = PERSON_OWNER.product.target  # type: ignore[union-attr]
+def spec_of(job: Job) -> TableSpec:
+    assert isinstance(job.target, TableTarget)
+    return job.target.spec
+
+
+OWNER = spec_of(PERSON_OWNER)
+
+
+def owner_plan(world: World, desired: list[tuple[int, str | None, str | None]]) -> Plan:
+    """A plan for PersonOwner, from its current contents."""
     columns = {"id": pl.Int64, "owner": pl.String, "rule": pl.String}
-    there = world.rows(t.PersonOwner, "id", "owner", "rule")
+    existing = world.rows(t.PersonOwner, "id", "owner", "rule")
     return difference(
-        target,
-        pl.LazyFrame(wanted, schema=columns, orient="row"),
-        pl.LazyFrame(there, schema=columns, orient="row"),
+        OWNER,
+        pl.LazyFrame(desired, schema=columns, orient="row"),
+        pl.LazyFrame(existing, schema=columns, orient="row"),
     )
 
 
 @pytest.mark.parametrize(
-    "meanwhile",
+    "change",
     [
         "UPDATE PersonOwner SET owner = 'Other' WHERE id = 2",
         "UPDATE PersonOwner SET owner = NULL WHERE id = 2",
@@ -126,7 +134,7 @@ def owner_plan(world: World, wanted: list[tuple[int, str | None, str | None]]) -
         "INSERT INTO PersonOwner (id, owner) VALUES (1, 'Trigger')",
     ],
 )
-def test_a_plan_that_no_longer_fits_is_rolled_back_whole(tcs: World, meanwhile: str) -> None:
+def test_an_outdated_plan_is_rolled_back_completely(tcs: World, change: str) -> None:
     tcs.fill(
         {
             "PersonOwner": [
@@ -135,32 +143,30 @@ def test_a_plan_that_no_longer_fits_is_rolled_back_whole(tcs: World, meanwhile: 
             ]
         }
     )
-    target = PERSON_OWNER.product.target  # type: ignore[union-attr]
-    wanted: list[tuple[int, str | None, str | None]] = [(1, "N", "P1"), (2, None, None)]
-    plan = owner_plan(tcs, wanted)
+    desired: list[tuple[int, str | None, str | None]] = [(1, "N", "P1"), (2, None, None)]
+    plan = owner_plan(tcs, desired)
     assert (plan.added.height, plan.changed.height, plan.removed.height) == (1, 1, 1)
-    tcs.execute(meanwhile)
+    tcs.execute(change)
     before = tcs.rows(t.PersonOwner, "id", "owner", "rule")
     with pytest.raises(PlanOutdatedError, match="PersonOwner"):
-        table.apply(tcs.engine, target, plan)
+        table_apply.apply(tcs.database, OWNER, plan)
     assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == before
-    table.apply(tcs.engine, target, owner_plan(tcs, wanted))
-    assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == wanted
+    table_apply.apply(tcs.database, OWNER, owner_plan(tcs, desired))
+    assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == desired
 
 
 def test_a_replacement_that_fails_leaves_the_table_as_it_was(tcs: World) -> None:
     tcs.fill({"PersonOwner": [{"id": 2, "owner": "A"}]})
-    target = PERSON_OWNER.product.target  # type: ignore[union-attr]
     good = pl.DataFrame({"id": [7], "owner": ["N"], "rule": ["P1"]})
     with pytest.raises(sa.exc.IntegrityError):
-        table.replace(tcs.engine, target, [good, good])
+        table_apply.replace(tcs.database, OWNER, [good, good])
     assert tcs.rows(t.PersonOwner, "id") == [(2,)]
-    assert table.replace(tcs.engine, target, [good]) == 1
+    assert table_apply.replace(tcs.database, OWNER, [good]) == 1
     assert tcs.rows(t.PersonOwner, "id") == [(7,)]
 
 
 def test_a_person_deleted_while_the_job_runs_costs_nothing(tcs: World) -> None:
-    demo.generate(tcs.engine, demo.Size(60), TODAY, left_by_old_service)
+    demo.generate(tcs.database, demo.Size(60), TODAY, legacy_tables)
     tcs.settle(PERSON_EMPLOYING_BODY, AsOf.on(TODAY))
     tcs.execute("DELETE FROM Placement WHERE traineeId = 5")
     (plan,) = tcs.settle(PERSON_EMPLOYING_BODY, AsOf.on(TODAY))
@@ -169,24 +175,24 @@ def test_a_person_deleted_while_the_job_runs_costs_nothing(tcs: World) -> None:
 
 def test_the_lock_of_the_java_service_is_taken_and_freed(tcs: World) -> None:
     hour = timedelta(hours=1)
-    assert shedlock.take(tcs.engine, "job", "us", NOW, hour) is None
-    assert shedlock.take(tcs.engine, "job", "us", NOW, hour) is None
-    taken = shedlock.take(tcs.engine, "job", "them", NOW, hour)
+    assert shedlock.take(tcs.database, "job", "us", NOW, hour) is None
+    assert shedlock.take(tcs.database, "job", "us", NOW, hour) is None
+    taken = shedlock.take(tcs.database, "job", "them", NOW, hour)
     assert taken == ("us", NOW + hour)
-    assert shedlock.take(tcs.engine, "other", "them", NOW, hour) is None
-    shedlock.release(tcs.engine, "job", "them", NOW)
-    assert shedlock.take(tcs.engine, "job", "them", NOW, hour) is not None
-    shedlock.release(tcs.engine, "job", "us", NOW)
-    assert shedlock.take(tcs.engine, "job", "them", NOW, hour) is None
-    assert shedlock.take(tcs.engine, "job", "us", NOW + hour, hour) is None
+    assert shedlock.take(tcs.database, "other", "them", NOW, hour) is None
+    shedlock.release(tcs.database, "job", "them", NOW)
+    assert shedlock.take(tcs.database, "job", "them", NOW, hour) is not None
+    shedlock.release(tcs.database, "job", "us", NOW)
+    assert shedlock.take(tcs.database, "job", "them", NOW, hour) is None
+    assert shedlock.take(tcs.database, "job", "us", NOW + hour, hour) is None
 
 
 def test_the_demo_data_has_the_shapes_that_matter_and_is_the_same_every_time(tcs: World) -> None:
-    rows = demo.generate(tcs.engine, demo.Size(2000), TODAY, left_by_old_service)
+    rows = demo.generate(tcs.database, demo.Size(2000), TODAY, legacy_tables)
     assert rows["Person"] == 2000
 
     def count(sql: str) -> int:
-        with tcs.engine.connect() as connection:
+        with tcs.database.read() as connection:
             return int(connection.execute(sa.text(sql)).scalar() or 0)
 
     today = f"'{TODAY}'"
@@ -209,18 +215,18 @@ def test_the_demo_data_has_the_shapes_that_matter_and_is_the_same_every_time(tcs
         assert count(shape) > 0, shape
     before = tcs.rows(t.PersonTrust, "id", "personId", "trustId")
     tcs.fill({})
-    demo.generate(tcs.engine, demo.Size(2000), TODAY, left_by_old_service)
+    demo.generate(tcs.database, demo.Size(2000), TODAY, legacy_tables)
     assert tcs.rows(t.PersonTrust, "id", "personId", "trustId") == before
 
 
-def test_data_is_loaded_by_inserts_where_the_server_takes_no_files(mariadb_tcs: World) -> None:
+def test_data_is_inserted_if_the_server_does_not_accept_files(mariadb_tcs: World) -> None:
     frame = pl.DataFrame({"id": [1, 2], "owner": ["a", None], "rule": ["P1", 'q"\\']})
-    with mariadb_tcs.engine.connect() as connection:
+    with mariadb_tcs.database.read() as connection:
         connection.exec_driver_sql("SET GLOBAL local_infile = 0")
         try:
-            demo.load(mariadb_tcs.engine, t.PersonOwner, frame)
+            demo.load(mariadb_tcs.database, t.PersonOwner, frame)
         finally:
             connection.exec_driver_sql("SET GLOBAL local_infile = 1")
-    demo.load(mariadb_tcs.engine, t.PersonOwner, frame.with_columns(pl.col("id") + 5))
+    demo.load(mariadb_tcs.database, t.PersonOwner, frame.with_columns(pl.col("id") + 5))
     found = mariadb_tcs.rows(t.PersonOwner, "id", "owner", "rule")
     assert found == [(1, "a", "P1"), (2, None, 'q"\\'), (6, "a", "P1"), (7, None, 'q"\\')]

@@ -16,20 +16,20 @@ import sqlalchemy as sa
 
 from tests.conftest import AHEAD_SECONDS, TODAY, SearchUrl
 from tests.world import World
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.jobs.leftovers import left_by_old_service
-from tis_sync.runs.run import NIGHT, Options, Run
+from tis_sync.runs.run import NIGHT, Run, RunOptions, Trigger
 from tis_sync.runs.services import Services, utc_now
 from tis_sync.settings import Settings
 from tis_sync.state import tables as state
-from tis_sync.tcs import demo
 
 pytestmark = pytest.mark.servers
 
 
 @contextmanager
 def worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A worker process; ended in the end, if it still lives."""
+    """A worker process; stopped at the end, if it is still running."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tis_sync", "work"],
         env=environment,
@@ -49,7 +49,7 @@ def worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(true: Callable[[], object], seconds: float) -> float:
-    """Wait until something is true; how long it took."""
+    """Wait until something is true; return how long it took, in seconds."""
     started = time.monotonic()
     while not true():
         assert time.monotonic() - started < seconds
@@ -61,8 +61,8 @@ def until(true: Callable[[], object], seconds: float) -> float:
 def services(
     mariadb_tcs: World, postgresql: str, search_url: SearchUrl, tmp_path: Path
 ) -> Iterator[Services]:
-    demo.generate(mariadb_tcs.engine, demo.Size(3000), TODAY, left_by_old_service)
-    made = Services(
+    demo.generate(mariadb_tcs.database, demo.Size(3000), TODAY, legacy_tables)
+    services = Services(
         Settings(
             home=tmp_path / "home",
             tcs_url=mariadb_tcs.url,
@@ -71,9 +71,9 @@ def services(
             clock_offset_seconds=AHEAD_SECONDS,
         )
     )
-    assert made.history.recent() == []
-    yield made
-    made.close()
+    assert services.history.recent() == []
+    yield services
+    services.close()
 
 
 def environment(services: Services, **settings: str) -> dict[str, str]:
@@ -84,7 +84,7 @@ def environment(services: Services, **settings: str) -> dict[str, str]:
         "search_url": services.settings.search(),
         "night_start_hours": "[0, 0]",
         "heartbeat_seconds": "1",
-        "dead_after_seconds": "5",
+        "worker_timeout_seconds": "5",
         "partition_keys": "160",
         "clock_offset_seconds": str(services.settings.clock_offset_seconds),
         **settings,
@@ -92,31 +92,31 @@ def environment(services: Services, **settings: str) -> dict[str, str]:
     return {**os.environ, **{f"TIS_SYNC_{k.upper()}": v for k, v in given.items()}}
 
 
-def under_way(services: Services, worker_id: str) -> int:
-    """How many workflows a worker has begun and not finished, as DBOS knows it."""
+def in_flight(services: Services, worker_id: str) -> int:
+    """How many workflows a worker has begun and not finished, according to DBOS."""
     counted = sa.text(
         "SELECT count(*) FROM dbos.workflow_status WHERE executor_id = :w AND status = 'PENDING'"
     )
-    with services.state.connect() as connection:
+    with services.state.read() as connection:
         return int(connection.scalar(counted, {"w": worker_id}) or 0)
 
 
 def times_fired(services: Services) -> int:
-    """How many times of jobs have come and been dealt with, as DBOS knows it."""
+    """How many scheduled times of jobs have been handled, according to DBOS."""
     counted = sa.text(
         "SELECT count(*) FROM dbos.workflow_status "
-        "WHERE name = 'tis_sync.scheduled' AND status = 'SUCCESS'"
+        "WHERE name = 'tis_sync.run_scheduled' AND status = 'SUCCESS'"
     )
-    with services.state.connect() as connection:
+    with services.state.read() as connection:
         return int(connection.scalar(counted) or 0)
 
 
 def workers(services: Services) -> list[str]:
-    with services.state.connect() as connection:
+    with services.state.read() as connection:
         return list(connection.scalars(sa.select(state.worker.c.id)))
 
 
-def test_a_time_fires_once_however_many_workers_there_are(services: Services) -> None:
+def test_a_schedule_fires_once_however_many_workers_there_are(services: Services) -> None:
     # A full minute 40 to 100 s ahead: all three workers live by then.
     at = f"{utc_now() + timedelta(seconds=100):%H:%M}"
     times = "{" + ", ".join(f'"{job.name}": "{at}"' for job in JOBS) + "}"
@@ -141,12 +141,12 @@ def test_a_time_fires_once_however_many_workers_there_are(services: Services) ->
 def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
     services: Services,
 ) -> None:
-    """With the heartbeats that a user gets; both processes that hold work of the night die."""
+    """Use the default heartbeats, and kill both processes that have work of the night."""
     default = Settings.model_fields
     settings = environment(
         services,
         heartbeat_seconds=str(default["heartbeat_seconds"].default),
-        dead_after_seconds=str(default["dead_after_seconds"].default),
+        worker_timeout_seconds=str(default["worker_timeout_seconds"].default),
     )
     with ExitStack() as stack:
         first = stack.enter_context(worker(settings))
@@ -158,7 +158,7 @@ def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
             [sys.executable, "-m", "tis_sync", "night"], env=settings, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        until(lambda: under_way(services, victim), 60)
+        until(lambda: in_flight(services, victim), 60)
         night.kill()
         first.kill()
         night.communicate()
@@ -187,33 +187,36 @@ def test_partitions_are_shared_among_workers(services: Services) -> None:
             env=environment(services), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
-        with services.state.connect() as connection:
+        with services.state.read() as connection:
             used = connection.exec_driver_sql(
                 "SELECT count(DISTINCT executor_id) FROM dbos.workflow_status "
-                "WHERE name = 'tis_sync.fill_part'"
+                "WHERE name = 'tis_sync.fill_partition'"
             ).scalar()
     assert used is not None
     assert used >= 2
 
 
-def test_a_cancelled_run_goes_on_where_it_was_when_it_is_resumed(services: Services) -> None:
+def test_a_resumed_run_continues_where_it_was_cancelled(services: Services) -> None:
     from tis_sync.jobs.catalogue import job_named
-    from tis_sync.runs import control
-    from tis_sync.runs.ask import ask
+    from tis_sync.runs import workflow
+    from tis_sync.runs.request import request_run
 
-    asked = ask(
-        services, job_named("PersonElasticSearchSyncJob"), trigger="manual", who="test",
-        options=Options(),
-    )  # fmt: skip
-    cancelled = control.cancel(services, asked.id) if _has_dbos(services) else None
+    asked = request_run(
+        services,
+        job_named("PersonElasticSearchSyncJob"),
+        trigger=Trigger.MANUAL,
+        requested_by="test",
+        options=RunOptions(),
+    )
+    cancelled = workflow.cancel(services, asked.id) if _has_dbos(services) else None
     with worker(environment(services)):
         until(lambda: len(workers(services)) == 1, 60)
         if cancelled is None:
             until(lambda: _state(services, asked) in {"running", "succeeded"}, 60)
             if _state(services, asked) == "running":
-                control.cancel(services, asked.id)
+                workflow.cancel(services, asked.id)
                 assert _state(services, asked) == "cancelled"
-                control.resume(services, asked.id)
+                workflow.resume(services, asked.id)
         until(lambda: _state(services, asked) == "succeeded", 90)
 
 
@@ -222,4 +225,4 @@ def _state(services: Services, run: Run) -> str:
 
 
 def _has_dbos(services: Services) -> bool:
-    return sa.inspect(services.state).has_schema("dbos")
+    return bool(sa.inspect(services.state.engine).has_schema("dbos"))

@@ -1,4 +1,4 @@
-"""What is in deploy/ names settings, metrics, commands and documents that there are."""
+"""The files in deploy/ name settings, metrics, commands and documents that exist."""
 
 import json
 import re
@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.core import Metric
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from tests.conftest import NOW, ROOT
-from tis_sync.cli import program
+from tis_sync.alarms.catalogue import KIND_BY_NAME
 from tis_sync.cli.app import app
+from tis_sync.extras import EXTRAS
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
-from tis_sync.web.live import Live
-from tis_sync.web.metrics import figures
+from tis_sync.web.feeds import Feeds
+from tis_sync.web.metrics import registry_of
 
-assert program.COMMANDS  # importing it registers the commands
 DEPLOY = ROOT / "deploy"
 
 
@@ -28,25 +29,33 @@ def text(name: str) -> str:
     return (DEPLOY / name).read_text()
 
 
+def commands() -> set[str]:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return set(group.commands)
+
+
 @pytest.fixture
 def metrics(tmp_path: Path) -> Iterator[dict[str, set[str]]]:
-    """The labels of each metric that there is."""
+    """The labels of every metric, by its name."""
     s = Services(Settings(home=tmp_path), lambda: NOW)
-    found: list[Metric] = list(figures(s, Live()).collect())
-    yield {metric.name: set(getattr(metric, "_labelnames", ())) for metric in found}
+    collected: list[Metric] = list(registry_of(s, Feeds()).collect())
+    yield {metric.name: set(getattr(metric, "_labelnames", ())) for metric in collected}
     s.close()
 
 
+def rules() -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = yaml.safe_load(text("alerts.yaml"))["groups"][0]["rules"]
+    return listed
+
+
 def expressions() -> list[str]:
-    rules = yaml.safe_load(text("alerts.yaml"))["groups"][0]["rules"]
     panels = json.loads(text("dashboard.json"))["panels"]
-    asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    return [rule["expr"] for rule in rules] + asked
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [rule["expr"] for rule in rules()] + queries
 
 
-def test_rules_and_dashboard_ask_for_metrics_that_there_are(
-    metrics: dict[str, set[str]],
-) -> None:
+def test_rules_and_dashboard_query_metrics_that_exist(metrics: dict[str, set[str]]) -> None:
     for expression in expressions():
         named = re.findall(r"tis_sync_\w+", expression)
         assert named, expression
@@ -56,14 +65,21 @@ def test_rules_and_dashboard_ask_for_metrics_that_there_are(
             assert set(group.split(", ")) <= labels, expression
 
 
-def test_every_rule_says_what_it_means_and_where_to_look() -> None:
-    for rule in yaml.safe_load(text("alerts.yaml"))["groups"][0]["rules"]:
+def test_rules_and_dashboard_name_alarm_kinds_that_exist() -> None:
+    for expression in expressions():
+        if "tis_sync_alarms_open" in expression:
+            for kind in re.findall(r'kind="([^"]*)"', expression):
+                assert kind in KIND_BY_NAME, expression
+
+
+def test_every_rule_has_a_severity_a_summary_and_a_document() -> None:
+    for rule in rules():
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
         assert (ROOT / rule["annotations"]["runbook"]).exists()
 
 
-def test_compose_has_the_shape_of_production_and_names_settings_that_there_are() -> None:
+def test_compose_describes_production_and_names_settings_that_exist() -> None:
     compose: dict[str, Any] = yaml.safe_load(text("compose.yaml"))
     services = compose["services"]
     assert set(services) == {
@@ -73,18 +89,19 @@ def test_compose_has_the_shape_of_production_and_names_settings_that_there_are()
     known = {f"TIS_SYNC_{name.upper()}" for name in Settings.model_fields}
     for name in ("worker-1", "worker-2", "console"):
         assert set(services[name]["environment"]) <= known
-        assert services[name]["command"][0] in get_command(app).commands  # type: ignore[attr-defined]
+        assert services[name]["command"][0] in commands()
     volumes = {volume.split(":")[0] for one in services.values() for volume in one["volumes"]}
     assert volumes - set(compose["volumes"]) == {"./known_hosts"}
 
 
-def test_unit_and_image_run_commands_that_there_are_and_not_as_root() -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+def test_unit_and_image_run_existing_commands_and_not_as_root() -> None:
     unit = text("tis-sync.service")
     (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
-    assert shlex.split(start)[1] in commands
+    assert shlex.split(start)[1] in commands()
     assert "User=tis-sync" in unit
     image = text("Dockerfile")
     assert re.search(r"^USER tis-sync$", image, re.MULTILINE)
-    assert json.loads(re.findall(r"^CMD (.*)$", image, re.MULTILINE)[-1])[0] in commands
+    assert json.loads(re.findall(r"^CMD (.*)$", image, re.MULTILINE)[-1])[0] in commands()
     assert "HEALTHCHECK" in image
+    (extras,) = re.findall(r"'\.\[([\w,]+)\]'", image)
+    assert set(extras.split(",")) == {extra.name for extra in EXTRAS}

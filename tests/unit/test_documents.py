@@ -1,7 +1,8 @@
-"""Documents: how words are made, and that a hash tells documents apart, everywhere alike."""
+"""Documents: their words, and hashes that are the same everywhere and change with every field."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -24,37 +25,37 @@ from tis_sync.search.model import HASH_BITS
         ("...", []),
     ],
 )
-def test_words_are_small_letters_and_digits_without_accents(text: str, words: list[str]) -> None:
+def test_words_are_lower_case_letters_and_digits_without_accents(
+    text: str, words: list[str]
+) -> None:
     assert words_of(text) == words
 
 
 @given(st.text())
-def test_words_of_words_are_the_same_words(text: str) -> None:
+def test_normalising_words_twice_changes_nothing(text: str) -> None:
     words = words_of(text)
     assert words_of(" ".join(words)) == words
 
 
 def test_a_hash_does_not_depend_on_neighbours_chunks_or_the_process() -> None:
     frame = people(50)
-    together = fingerprints(frame, FORM)
-    alone = pl.concat([fingerprints(one, FORM) for one in frame.iter_slices(1)])
-    assert together.equals(alone)
-    assert encode(frame, FORM).drop("body").equals(together)
+    whole = fingerprints(frame, FORM)
+    one_by_one = pl.concat([fingerprints(one, FORM) for one in frame.iter_slices(1)])
+    assert whole.equals(one_by_one)
+    assert encode(frame, FORM).drop("body").equals(whole)
     code = (
         "from tests.servers.documents import FORM, people\n"
         "from tis_sync.search.documents import fingerprints\n"
         "print(fingerprints(people(50), FORM)['hash'].to_list())"
     )
-    from pathlib import Path
-
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parent.parent.parent,
     )  # fmt: skip
-    assert told.stdout.strip() == str(together["hash"].to_list())
+    assert printed.stdout.strip() == str(whole["hash"].to_list())
 
 
-def test_any_change_of_a_field_changes_the_hash() -> None:
+def test_any_change_to_a_field_changes_the_hash() -> None:
     one = person(5)
     variants = [
         one,

@@ -1,4 +1,4 @@
-"""History and alarms in the state database; both kinds of database where it matters."""
+"""History and alarms in the state database, on both kinds of database if it matters."""
 
 import json
 import logging
@@ -12,10 +12,11 @@ import pytest
 
 from tests.conftest import NOW, TODAY
 from tis_sync import logs
+from tis_sync.alarms.catalogue import FAILED, HELD
 from tis_sync.errors import AlreadyRunningError, UsageError
 from tis_sync.jobs.base import AsOf
 from tis_sync.runs.history import History
-from tis_sync.runs.run import Options
+from tis_sync.runs.run import Phase, RunDetail, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
 from tis_sync.tcs.source import SetAside
@@ -26,76 +27,88 @@ JOB = "PersonOwnerRebuildJob"
 @pytest.fixture(params=["sqlite", "postgresql"])
 def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     url = None if request.param == "sqlite" else request.getfixturevalue("postgresql")
-    made = Services(Settings(home=tmp_path, state_url=url), lambda: NOW)
-    yield made
-    made.close()
+    services = Services(Settings(home=tmp_path, state_url=url), lambda: NOW)
+    yield services
+    services.close()
 
 
-def ask(history: History, job: str = JOB, age_days: int = 0) -> str:
+def request(history: History, job: str = JOB, age_days: int = 0) -> str:
     return history.request(
-        job, trigger="manual", who="t", as_of=AsOf.on(TODAY), options=Options(),
+        job, trigger=Trigger.MANUAL, requested_by="t", as_of=AsOf.on(TODAY), options=RunOptions(),
         now=NOW - timedelta(days=age_days),
     ).id  # fmt: skip
 
 
-def test_a_run_goes_from_queued_to_its_end_and_keeps_what_it_did(services: Services) -> None:
+def test_the_history_records_a_run_from_its_request_to_its_end(services: Services) -> None:
     history = services.history
-    run_id = ask(history)
+    run_id = request(history)
     assert history.get(run_id[:6]).state == "queued"
     history.begin(run_id, NOW)
-    history.phase(run_id, "plan", NOW, 3)
+    history.enter_phase(run_id, Phase.PLAN, NOW, 3)
     history.partition_done(run_id)
-    history.note(run_id, considered=7, added=1, changed=2, removed=3, detail={"a": [1]})
+    history.note(
+        run_id,
+        considered=7,
+        added=1,
+        changed=2,
+        removed=3,
+        detail=RunDetail({"added": [{"id": 1}]}),
+    )
     bad = SetAside("Placement", "7", "postId", "x", "is not a number")
     history.add_set_aside(run_id, [bad, bad])
     history.add_set_aside(run_id, [bad])
     run = history.get(run_id)
     assert (run.phase, run.partitions, run.partitions_done) == ("plan", 3, 1)
-    history.end(run_id, "succeeded", NOW + timedelta(seconds=4), again=AsOf.on(TODAY))
+    history.end(run_id, RunState.SUCCEEDED, NOW + timedelta(seconds=4), rerun_as_of=AsOf.on(TODAY))
     assert history.children(run_id) == []
     run = history.get(run_id)
-    assert (run.state, run.seconds, run.wrote, run.detail) == ("succeeded", 4.0, 6, {"a": [1]})
+    assert (run.state, run.seconds, run.written, run.detail) == (
+        "succeeded",
+        4.0,
+        6,
+        RunDetail({"added": [{"id": 1}]}),
+    )
     assert history.set_aside(run_id) == ["Placement 7: postId 'x' is not a number"]
     assert [name for name, _ in history.phases(run_id)] == ["plan"]
-    history.end(run_id, "failed", NOW, "too late")
+    history.end(run_id, RunState.FAILED, NOW, "too late")
     assert history.get(run_id).state == "succeeded"
 
 
 def test_a_job_has_one_active_run(services: Services) -> None:
-    first = ask(services.history)
+    first = request(services.history)
     with pytest.raises(AlreadyRunningError, match=first[:8]):
-        ask(services.history)
-    assert services.history.ask_again(first)
-    services.history.end(first, "failed", NOW, "x", again=AsOf.on(TODAY))
-    assert not services.history.ask_again(first)
+        request(services.history)
+    assert services.history.request_rerun(first)
+    services.history.end(first, RunState.FAILED, NOW, "x", rerun_as_of=AsOf.on(TODAY))
+    assert not services.history.request_rerun(first)
     (second,) = services.history.children(first)
-    assert (second.state, second.job, second.trigger) == ("queued", JOB, "follow-up")
+    assert (second.state, second.job, second.trigger) == (RunState.QUEUED, JOB, Trigger.FOLLOW_UP)
     with pytest.raises(AlreadyRunningError, match=second.id[:8]):
-        ask(services.history)
+        request(services.history)
 
 
 def test_only_a_cancelled_run_is_reopened(services: Services) -> None:
     history = services.history
-    run_id = ask(history)
+    run_id = request(history)
     with pytest.raises(UsageError, match="only a cancelled run"):
         history.reopen(run_id)
-    history.end(run_id, "cancelled", NOW, "by hand")
-    other = ask(history)
+    history.end(run_id, RunState.CANCELLED, NOW, "by a person")
+    other = request(history)
     with pytest.raises(AlreadyRunningError):
         history.reopen(run_id)
-    history.end(other, "succeeded", NOW)
+    history.end(other, RunState.SUCCEEDED, NOW)
     assert history.reopen(run_id).state == "queued"
 
 
-def test_runs_are_kept_400_days_and_the_last_success_for_ever(services: Services) -> None:
+def test_runs_are_kept_for_400_days_and_the_last_success_for_ever(services: Services) -> None:
     history = services.history
-    success, old, recent = ask(history, age_days=900), None, None
-    history.end(success, "succeeded", NOW)
-    old = ask(history, age_days=401)
-    history.end(old, "failed", NOW)
+    success, old, recent = request(history, age_days=900), None, None
+    history.end(success, RunState.SUCCEEDED, NOW)
+    old = request(history, age_days=401)
+    history.end(old, RunState.FAILED, NOW)
     history.log(old, NOW, "info", "line")
-    recent = ask(history, age_days=399)
-    history.end(recent, "failed", NOW)
+    recent = request(history, age_days=399)
+    history.end(recent, RunState.FAILED, NOW)
     assert history.prune(NOW, 400) == 1
     assert {run.id for run in history.recent()} == {success, recent}
     assert history.lines(old) == []
@@ -103,14 +116,18 @@ def test_runs_are_kept_400_days_and_the_last_success_for_ever(services: Services
 
 def test_dry_runs_never_hide_the_last_success(services: Services) -> None:
     history = services.history
-    success = ask(history, age_days=3)
-    history.end(success, "succeeded", NOW)
+    success = request(history, age_days=3)
+    history.end(success, RunState.SUCCEEDED, NOW)
     for _ in range(70):
         dry = history.request(
-            JOB, trigger="manual", who="t", as_of=AsOf.on(TODAY), options=Options(dry_run=True),
+            JOB,
+            trigger=Trigger.MANUAL,
+            requested_by="t",
+            as_of=AsOf.on(TODAY),
+            options=RunOptions(dry_run=True),
             now=NOW,
-        )  # fmt: skip
-        history.end(dry.id, "succeeded", NOW)
+        )
+        history.end(dry.id, RunState.SUCCEEDED, NOW)
     last = history.last_success(JOB)
     assert last is not None
     assert last.id == success
@@ -121,30 +138,33 @@ def test_dry_runs_never_hide_the_last_success(services: Services) -> None:
 def test_an_ambiguous_id_is_refused(services: Services) -> None:
     history = services.history
     for job in "abcdefghijklmnopqrstuvwxyz":
-        ask(history, job)
+        request(history, job)
     with pytest.raises(UsageError, match="Several runs"):
         history.get("")
     with pytest.raises(UsageError, match="no run"):
         history.get("%")
 
 
-def test_an_alarm_is_raised_once_until_it_is_closed(services: Services) -> None:
+def test_an_alarm_is_opened_once_until_it_is_closed(services: Services) -> None:
     alarms = services.alarms
-    assert alarms.raise_("failed", JOB, "because", NOW)
-    assert not alarms.raise_("failed", JOB, "again", NOW)
-    assert alarms.raise_("held", JOB, "guard", NOW)
-    assert [alarm.text for alarm in alarms.open()] == ["because", "guard"]
-    assert alarms.close("failed", JOB, NOW)
-    assert not alarms.close("failed", JOB, NOW)
-    assert alarms.raise_("failed", JOB, "anew", NOW)
+    assert alarms.open(FAILED, JOB, "because", NOW, impact="people are missing from search")
+    assert not alarms.open(FAILED, JOB, "again", NOW, impact="people are missing from search")
+    assert alarms.open(HELD, JOB, "guard", NOW, impact="people are missing from search")
+    assert [(alarm.kind, alarm.text.split()[0]) for alarm in alarms.open_alarms()] == [
+        (FAILED, "because"),
+        (HELD, "guard"),
+    ]
+    assert alarms.close(FAILED, JOB, NOW)
+    assert not alarms.close(FAILED, JOB, NOW)
+    assert alarms.open(FAILED, JOB, "anew", NOW, impact="people are missing from search")
 
 
-def test_alarms_reach_a_real_receiver_when_raised_and_when_mended(tmp_path: Path) -> None:
-    got: list[dict[str, str]] = []
+def test_a_notification_channel_receives_opened_and_closed_alarms(tmp_path: Path) -> None:
+    messages: list[dict[str, str]] = []
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            messages.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(200)
             self.end_headers()
 
@@ -154,24 +174,28 @@ def test_alarms_reach_a_real_receiver_when_raised_and_when_mended(tmp_path: Path
     server = HTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"json://127.0.0.1:{server.server_address[1]}"
-    services = Services(Settings(home=tmp_path, alert_urls=[url, "nonsense"]), lambda: NOW)
-    services.alarms.raise_("failed", JOB, "what it means", NOW)
-    services.alarms.raise_("failed", JOB, "what it means", NOW)
-    services.alarms.close("failed", JOB, NOW)
-    services.tell("finished", "all well")
+    services = Services(Settings(home=tmp_path, notification_urls=[url, "nonsense"]), lambda: NOW)
+    services.alarms.open(FAILED, JOB, "what it means", NOW, impact="people are missing from search")
+    services.alarms.open(FAILED, JOB, "what it means", NOW, impact="people are missing from search")
+    services.alarms.close(FAILED, JOB, NOW)
+    services.notify("finished", "everything succeeded")
     services.close()
     server.shutdown()
     server.server_close()
-    assert [one["title"] for one in got] == [
-        f"tis-sync: {JOB} failed", f"tis-sync: {JOB} no longer failed", "tis-sync: finished",
+    assert [message["title"] for message in messages] == [
+        f"tis-sync: {JOB}: failed", f"tis-sync: {JOB}: no longer failed", "tis-sync: finished",
     ]  # fmt: skip
-    assert got[0]["message"] == "what it means"
+    assert messages[0]["message"].startswith("what it means Until a run succeeds: people")
+    assert f"`tis-sync run {JOB}`" in messages[0]["message"]
+    assert messages[1]["message"] == FAILED.closing
 
 
-def test_a_receiver_that_is_away_never_stops_a_run(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, alert_urls=["json://127.0.0.1:9"])
+def test_a_channel_that_does_not_answer_never_stops_a_run(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, notification_urls=["json://127.0.0.1:9"])
     services = Services(settings, lambda: NOW)
-    assert services.alarms.raise_("failed", JOB, "what it means", NOW)
+    assert services.alarms.open(
+        FAILED, JOB, "what it means", NOW, impact="people are missing from search"
+    )
     services.close()
 
 

@@ -1,12 +1,13 @@
-"""The console, really answering on a port of this machine."""
+"""The console, answering on a port of this machine."""
 
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from tests.conftest import NOW, TODAY
 from tests.destinations import free_port
 from tests.running import ticking, working
 from tests.world import World
+from tis_sync.demo import generate as demo
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
 from tis_sync.web.app import create_app
 from tis_sync.web.server import Server
 
@@ -28,7 +29,7 @@ START_SECONDS = 60.0
 
 @dataclass
 class Answer:
-    """What came back."""
+    """An answer of the console."""
 
     status: int
     headers: Mapping[str, str]
@@ -38,7 +39,7 @@ class Answer:
 
 @dataclass
 class Console:
-    """A console that answers."""
+    """Sends requests to a console."""
 
     port: int
 
@@ -54,17 +55,17 @@ class Console:
         form: Any = None,
         **headers: str,
     ) -> Answer:
-        """Call a path under /sync; a redirect is not followed."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        reply = httpx2.request(
-            method, f"{self.url}/sync{path}", json=json, data=form, headers=named, timeout=30
+        """Request a path under /sync; a redirect is not followed."""
+        renamed = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = httpx2.request(
+            method, f"{self.url}/sync{path}", json=json, data=form, headers=renamed, timeout=30
         )
-        is_json = "json" in reply.headers.get("content-type", "")
+        is_json = "json" in response.headers.get("content-type", "")
         return Answer(
-            reply.status_code,
-            reply.headers,
-            reply.text,
-            reply.json() if is_json and reply.content else None,
+            response.status_code,
+            response.headers,
+            response.text,
+            response.json() if is_json and response.content else None,
         )
 
 
@@ -86,10 +87,23 @@ def console(services: Services, port: int | None = None) -> Iterator[Console]:
 
 
 @contextmanager
+def console_with(
+    s: Services, settings: Settings, clock: Callable[[], datetime] | None = None
+) -> Iterator[Console]:
+    """Answer with other settings, or another clock, while the block lasts."""
+    services = Services(settings, clock or s.clock)
+    try:
+        with console(services) as answering:
+            yield answering
+    finally:
+        services.close()
+
+
+@contextmanager
 def serving(
     environment: dict[str, str], port: int, *arguments: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`tis-sync serve`, until the block ends."""
+    """Run `tis-sync serve` while the block lasts."""
     command = [sys.executable, "-m", "tis_sync", "serve", "--port", str(port), *arguments]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -114,16 +128,16 @@ def serving(
 
 @pytest.fixture
 def s(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
-    """A process that works, over a small TCS."""
-    demo.generate(embedded_tcs.engine, demo.Size(100), TODAY)
+    """The services of a working process, with a small TCS."""
+    demo.generate(embedded_tcs.database, demo.Size(100), TODAY)
     settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url)
     with working(settings, scheduler=True) as services:
         yield services
 
 
 @pytest.fixture
-def looking(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
-    """A process that only looks, over an empty TCS: what is asked of it waits for workers."""
+def idle(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
+    """The services of a process that does not work: what it requests waits for workers."""
     services = Services(Settings(home=tmp_path, tcs_url=embedded_tcs.url), ticking(NOW))
     yield services
     services.close()
@@ -131,6 +145,6 @@ def looking(embedded_tcs: World, tmp_path: Path) -> Iterator[Services]:
 
 @pytest.fixture
 def call(s: Services) -> Iterator[Console]:
-    """Its console."""
+    """The console of that process."""
     with console(s) as answering:
         yield answering

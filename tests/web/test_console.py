@@ -1,11 +1,11 @@
-"""The old calls, bit for bit; looking by API; errors as problems; this machine only."""
+"""The Java service's calls, the API, errors as problems, and access from this machine only."""
 
 import os
-import re
 import signal
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.cli.conftest import Program, program
 from tests.conftest import NOW, ON_THE_DAY
@@ -13,21 +13,22 @@ from tests.destinations import free_port
 from tests.running import run_job, wait_for
 from tests.web.conftest import Console, console, serving
 from tests.world import World
-from tis_sync.alerts import alarms
-from tis_sync.alerts.alarms import Alarm
-from tis_sync.esr import watch
+from tis_sync.alarms.catalogue import DRIFT, FAILED, KINDS, Action, AlarmKind
+from tis_sync.alarms.store import Alarm
 from tis_sync.jobs.catalogue import JOBS, job_named
-from tis_sync.runs.ask import ask
-from tis_sync.runs.run import NIGHT, Options
+from tis_sync.runs.request import request_run
+from tis_sync.runs.run import NIGHT, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
-from tis_sync.web.remedy import remedy
+from tis_sync.web.presenters.remedies import remedy_of
 
 __all__ = ["program"]
 OWNER = "personOwnerRebuildJob"
 
 
-def test_the_old_calls_answer_as_they_always_did(call: Console, s: Services) -> None:
+def test_the_calls_of_the_java_service_answer_as_they_always_did(
+    call: Console, s: Services
+) -> None:
     keys = {job.name[0].lower() + job.name[1:] for job in JOBS}
     before = call("GET", "/api/jobs/status")
     assert (before.status, before.json) == (200, dict.fromkeys(keys, False))
@@ -43,11 +44,17 @@ def test_the_old_calls_answer_as_they_always_did(call: Console, s: Services) -> 
     assert {run.state for run in s.history.recent()} == {"succeeded"}
 
 
-def test_a_job_that_runs_is_told_and_is_not_started_twice(call: Console, s: Services) -> None:
-    asked = ask(s, job_named(OWNER), trigger="manual", who="test", options=Options())
+def test_a_running_job_is_reported_and_is_not_started_twice(call: Console, s: Services) -> None:
+    active = request_run(
+        s,
+        job_named(OWNER),
+        trigger=Trigger.MANUAL,
+        requested_by="test",
+        options=RunOptions(),
+    )
     assert call("GET", "/api/jobs/status").json[OWNER] is True
     assert call("PUT", f"/api/job/{OWNER}").json == {"status": "Already running"}
-    s.history.end(asked.id, "cancelled", s.clock(), "by the test")
+    s.history.end(active.id, RunState.CANCELLED, s.clock(), "by the test")
     assert call("GET", "/api/jobs/status").json[OWNER] is False
 
 
@@ -60,28 +67,29 @@ def test_all_jobs_are_started_by_one_call(call: Console, s: Services) -> None:
     assert {run.state for run in ended} == {"succeeded"}
 
 
-def test_what_runs_and_ran_is_seen_by_api(call: Console, s: Services) -> None:
+def test_the_api_shows_jobs_runs_and_logs(call: Console, s: Services) -> None:
     (run, *_) = run_job(s, OWNER, follow_ups=False)
     jobs = {job["name"]: job for job in call("GET", "/api/v1/jobs").json}
     assert list(jobs) == [job.name for job in JOBS]
-    shown = call("GET", f"/api/v1/jobs/{OWNER}").json
-    assert shown == jobs["PersonOwnerRebuildJob"]
-    assert (shown["key"], shown["at"], shown["paused"]) == (OWNER, "00:05", False)
-    assert shown["last"]["state"] == "succeeded"
-    assert shown["last"]["added"] == run.added
+    job = call("GET", f"/api/v1/jobs/{OWNER}").json
+    assert job == jobs["PersonOwnerRebuildJob"]
+    assert (job["key"], job["at"], job["paused"]) == (OWNER, "00:05", False)
+    assert job["last_run"]["state"] == "succeeded"
+    assert job["last_run"]["added"] == run.added
     page = call("GET", "/api/v1/runs?limit=1").json
-    assert page["items"] == [shown["last"]]
-    assert call("GET", f"/api/v1/runs/{run.id[:8]}").json == shown["last"]
+    assert page["items"] == [job["last_run"]]
+    assert call("GET", f"/api/v1/runs/{run.id[:8]}").json == job["last_run"]
     log = call("GET", f"/api/v1/runs/{run.id}/log").json
     assert log
     assert call("GET", f"/api/v1/runs/{run.id}/log?after={log[-1]['id']}").json == []
-    s.alarms.raise_("failed", "a job", "It failed.", s.clock())
+    s.alarms.open(FAILED, "a job", "It failed.", s.clock(), impact="people wait")
     (alarm,) = call("GET", "/api/v1/alarms").json
-    assert (alarm["kind"], alarm["text"]) == ("failed", "It failed.")
+    assert (alarm["kind"], alarm["subject"]) == ("failed", "a job")
+    assert alarm["text"].startswith("It failed. Until a run succeeds: people wait.")
     assert "TCS schema" in {finding["name"] for finding in call("GET", "/api/v1/doctor").json}
 
 
-def test_errors_are_problems_that_say_what_was_wrong(call: Console, s: Services) -> None:
+def test_errors_are_problems_that_say_what_is_wrong(call: Console, s: Services) -> None:
     run_job(s, "PersonElasticSearchSyncJob")
     wrong = {
         "/api/v1/runs/nothing": (404, "nothing"),
@@ -91,7 +99,7 @@ def test_errors_are_problems_that_say_what_was_wrong(call: Console, s: Services)
         "/api/v1/search/persons?where=grade": (400, "FIELD=VALUE"),
         "/api/v1/search/persons?where=height=3": (400, "cannot be filtered on"),
         "/api/v1/search/people": (422, "persons"),
-        "/api/v1/esr/records?state=SENT": (400, "TO_EXPORT"),
+        "/api/v1/esr/records?state=SENT": (422, "TO_EXPORT"),
         "/api/v1/esr/files?deanery=XYZ": (400, "WES"),
         "/api/v1/esr/files/DE_WES_APP_20260731_00000001.DAT": (404, "no file"),
         "/api/v1/esr/explain/12345678901234567890": (422, "placement"),
@@ -105,13 +113,13 @@ def test_errors_are_problems_that_say_what_was_wrong(call: Console, s: Services)
         assert part in answer.json["detail"]
 
 
-def test_the_description_tells_every_call(call: Console) -> None:
-    told = call("GET", "/api/v1/openapi.json").json
-    assert {"/sync/api/jobs", "/sync/api/v1/runs/{run_id}/log"} <= set(told["paths"])
-    assert told["components"]["schemas"]["RunShown"]["examples"]
+def test_the_description_of_the_api_contains_every_call(call: Console) -> None:
+    described = call("GET", "/api/v1/openapi.json").json
+    assert {"/sync/api/jobs", "/sync/api/v1/runs/{run_id}/log"} <= set(described["paths"])
+    assert described["components"]["schemas"]["RunDetails"]["examples"]
 
 
-def test_health_says_whether_it_lives_and_can_work(call: Console) -> None:
+def test_health_reports_whether_the_process_is_alive_and_can_work(call: Console) -> None:
     assert call("GET", "/health/live").json == {"status": "ok"}
     ready = call("GET", "/health/ready")
     assert (ready.status, ready.json) == (200, {"state": "ok", "scheduler": "ok"})
@@ -119,19 +127,21 @@ def test_health_says_whether_it_lives_and_can_work(call: Console) -> None:
 
 def test_a_page_of_another_site_does_not_reach_it(call: Console) -> None:
     assert call("GET", "/api/jobs/status", host="evil.example").status == 400
-    asked = call("OPTIONS", f"/api/job/{OWNER}", origin="https://evil.example")
-    assert asked.status == 405
-    assert "access-control-allow-origin" not in asked.headers
+    preflight = call("OPTIONS", f"/api/job/{OWNER}", origin="https://evil.example")
+    assert preflight.status == 405
+    assert "access-control-allow-origin" not in preflight.headers
 
 
-def test_it_refuses_to_answer_on_an_address_that_others_reach(program: Program) -> None:
+def test_without_sign_in_the_console_refuses_an_address_that_others_can_reach(
+    program: Program,
+) -> None:
     for host in ("0.0.0.0", "192.0.2.1", "::", "example.org", ""):
         ended = program("serve", "--host", host)
         assert ended.code == 2
-        assert "this machine only" in ended.err or "is no address" in ended.err
+        assert "this machine only" in ended.err or "is not an address" in ended.err
 
 
-def test_the_program_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_the_program_answers_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     port = free_port()
     environment = {**os.environ, **ON_THE_DAY, "TIS_SYNC_HOME": str(tmp_path)}
     environment["TIS_SYNC_NIGHT_START_HOURS"] = "[0, 0]"
@@ -151,12 +161,12 @@ def test_no_secret_is_in_any_page_or_answer(tmp_path: Path, embedded_tcs: World)
             export_options={"password": secret},
             broker_url=f"amqp://esr:{secret}@127.0.0.1:9/",
             broker_api_url=f"http://esr:{secret}@127.0.0.1:9",
-            alert_urls=[f"json://user:{secret}@127.0.0.1:9"],
+            notification_urls=[f"json://user:{secret}@127.0.0.1:9"],
             oidc_client_secret=secret,
         )
     )
     with console(s) as call:
-        for path in ("/", "/health", "/esr?placement=1", "/search?text=x", "/search?missing=x",
+        for path in ("/", "/health", "/esr?placement=1", "/search?text=x", "/search?diagnose=x",
                      "/api/v1/doctor", "/api/v1/settings", "/api/v1/search/persons?text=x",
                      "/api/v1/esr/explain/1", "/metrics"):  # fmt: skip
             answer = call("GET", path)
@@ -164,17 +174,60 @@ def test_no_secret_is_in_any_page_or_answer(tmp_path: Path, embedded_tcs: World)
     s.close()
 
 
-def test_every_kind_of_alarm_has_its_part_of_the_runbook(call: Console) -> None:
-    kinds = re.findall(r"^\| ([a-zA-Z ]+?) \|", f"{alarms.__doc__}{watch.__doc__}", re.MULTILINE)
-    kinds = [kind for kind in kinds if kind != "kind"]
-    assert len(kinds) >= 16
-    page = call("GET", "/runbook").text
-    for kind in [*kinds, "dead letters", "not heard", "events unsent"]:
-        alarm = Alarm(kind, "x", "", NOW, None, None)
-        assert f'id="{remedy(alarm).runbook}"' in page, kind
+def test_every_kind_of_alarm_has_its_part_of_the_runbook(idle: Services) -> None:
+    with console(idle) as call:
+        for kind in KINDS:
+            path, anchor = remedy_of(alarm_of(kind, "x")).runbook.split("#")
+            assert f'id="{anchor}"' in call("GET", path.removeprefix("/sync")).text, kind.name
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_an_alarm_whose_subject_is_unknown_has_a_page_and_at_most_the_night_as_button(
+    kind: AlarmKind,
+) -> None:
+    remedy = remedy_of(alarm_of(kind, "x"))
+    assert remedy.page.startswith("/sync/")
+    assert (remedy.button is not None) == (kind.action is Action.RUN_NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("action", "subject", "path", "fields"),
+    [
+        (Action.RUN_JOB, "PersonOwnerRebuildJob", f"/sync/jobs/{OWNER}/run", {}),
+        (Action.RUN_NIGHT, "scheduler", "/sync/night", {}),
+        (
+            Action.EXPORT_UNSENT,
+            "WES",
+            "/sync/esr/export",
+            {"deanery": "WES", "type": "app", "new": "yes"},
+        ),
+        (
+            Action.EXPORT_FILE,
+            "DNC LDN",
+            "/sync/esr/export",
+            {"deanery": "LDN", "type": "notification"},
+        ),
+    ],
+)
+def test_the_button_of_an_alarm_does_what_its_kind_says(
+    action: Action, subject: str, path: str, fields: dict[str, str]
+) -> None:
+    for kind in (kind for kind in KINDS if kind.action is action):
+        button = remedy_of(alarm_of(kind, subject)).button
+        assert button is not None, kind.name
+        assert (button.path, button.fields) == (path, fields), kind.name
+
+
+def test_an_alarm_about_a_run_links_to_the_run() -> None:
+    alarm = Alarm(DRIFT, "x", "", NOW, None, "123")
+    assert remedy_of(alarm).page == "/sync/runs/123"
+
+
+def alarm_of(kind: AlarmKind, subject: str) -> Alarm:
+    return Alarm(kind, subject, "", NOW, None, None)
 
 
 def test_the_root_leads_to_the_console(call: Console) -> None:
     for path in ("/", "/sync"):
-        reply = httpx2.get(call.url + path, follow_redirects=True)
-        assert (reply.status_code, "<h1" in reply.text) == (200, True)
+        response = httpx2.get(call.url + path, follow_redirects=True)
+        assert (response.status_code, "<h1" in response.text) == (200, True)

@@ -1,4 +1,4 @@
-"""Markup in what TCS holds stays text, wherever it is shown."""
+"""Markup in the data of TCS stays text, wherever it is shown."""
 
 import time
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from tests.running import run_night
 from tests.web.conftest import Console
-from tis_sync.esr.deaneries import london_day
+from tis_sync.esr.calendar import london_day
 from tis_sync.runs.services import Services
 from tis_sync.tcs import tables as tcs
 
@@ -23,30 +23,30 @@ NAMES = (
 
 
 def test_markup_in_every_field_of_tcs_stays_text(call: Console, s: Services) -> None:
-    with s.tcs().begin() as connection:
+    with s.tcs().write() as connection:
         for table, columns in NAMES:
-            there = {name: EVIL for name in columns if name in table.c}
-            connection.execute(sa.update(table).values(there))
+            values = {name: EVIL for name in columns if name in table.c}
+            connection.execute(sa.update(table).values(values))
     run_night(s)
-    asked = call("POST", "/api/v1/esr/exports", {"deaneries": ["WES", "LDN"]}).json
+    commands = call("POST", "/api/v1/esr/exports", {"deaneries": ["WES", "LDN"]}).json
     deadline = time.monotonic() + 60
-    while len(call("GET", "/api/v1/esr/commands?state=done").json["items"]) < len(asked):
+    while len(call("GET", "/api/v1/esr/commands?state=done").json["items"]) < len(commands):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     dry = call("POST", "/api/v1/jobs/PersonOwnerRebuildJob/runs", {"dry_run": True}).json["id"]
     files = [file["name"] for file in call("GET", "/api/v1/esr/files").json["items"]]
     records = call("GET", "/api/v1/esr/records").json["items"]
-    shown = {
+    pages = {
         "/search?text=img": True,
         "/search?index=posts&text=": True,
-        "/search?missing=1": True,
+        "/search?diagnose=1": True,
         f"/esr?day={london_day(s.clock())}&placement={records[0]['placement_id']}": True,
         f"/runs/{dry}": False,
         **{f"/esr/files/{name}": False for name in files},
         **{f"/runs/{run.id}": False for run in s.history.recent(20)},
     }
-    for path, holds in shown.items():
+    for path, contains_markup in pages.items():
         answer = call("GET", path)
         assert answer.status == 200, path
         assert "<img" not in answer.text, path
-        assert not holds or "&lt;img" in answer.text, path
+        assert not contains_markup or "&lt;img" in answer.text, path

@@ -1,4 +1,4 @@
-"""Several processes behind one address, and processes that stop: nobody notices but the log."""
+"""Several processes behind one address, and processes that stop while they work on a run."""
 
 import os
 import random
@@ -21,18 +21,18 @@ from tests.oidc import OidcProvider, sign_in
 from tests.running import wait_for
 from tests.web.conftest import START_SECONDS, Console, serving
 from tests.world import World
+from tis_sync.demo import generate as demo
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
-from tis_sync.tcs import demo
-from tis_sync.web import tokens
-from tis_sync.web.sessions import COOKIE
+from tis_sync.web.auth import tokens
+from tis_sync.web.auth.sessions import COOKIE
 
 OWNER = "/api/v1/jobs/PersonOwnerRebuildJob/runs"
 
 
 @contextmanager
 def one_address(port: int, behind: list[int]) -> Iterator[None]:
-    """Each connection to `port` goes to one of those behind, by chance."""
+    """Forward each connection to `port` to one of the ports `behind`, at random."""
     listener = socket.create_server(("127.0.0.1", port), backlog=100)
     chance = random.Random(1)
 
@@ -60,8 +60,8 @@ def one_address(port: int, behind: list[int]) -> Iterator[None]:
 
 @pytest.fixture
 def environment(mariadb_tcs: World, postgresql: str, tmp_path: Path) -> dict[str, str]:
-    """Settings of the production's shape."""
-    demo.generate(mariadb_tcs.engine, demo.Size(200), TODAY)
+    """Settings as in production: MariaDB and PostgreSQL."""
+    demo.generate(mariadb_tcs.database, demo.Size(200), TODAY)
     return {
         **os.environ,
         **ON_THE_DAY,
@@ -75,7 +75,7 @@ def environment(mariadb_tcs: World, postgresql: str, tmp_path: Path) -> dict[str
 
 @pytest.fixture
 def s(environment: dict[str, str]) -> Iterator[Services]:
-    """The same servers, to look at."""
+    """The services of these settings, for the test itself."""
     services = Services(
         Settings(
             tcs_url=environment["TIS_SYNC_TCS_URL"],
@@ -94,7 +94,7 @@ def test_sessions_and_live_updates_work_whichever_process_answers(
     environment |= {"TIS_SYNC_OIDC_ISSUER": oidc.issuer, "TIS_SYNC_WEB_URL": oidc.console}
     environment.pop("TIS_SYNC_CLOCK_OFFSET_SECONDS")
     with (
-        serving(environment, ports[0]),  # works too
+        serving(environment, ports[0]),  # this one works too
         serving(environment, ports[1], "--no-worker"),
         one_address(oidc.console_port, ports),
         httpx2.Client(
@@ -105,15 +105,15 @@ def test_sessions_and_live_updates_work_whichever_process_answers(
         same = {"Sec-Fetch-Site": "same-origin"}
         for _ in range(8):
             assert browser.get("/sync/api/v1/jobs").status_code == 200
-        for index, port in enumerate(ports * 2):  # asked of the one that does not work, too
-            asked = httpx2.post(
+        for index, port in enumerate(ports * 2):  # also of the one that does not work
+            requested = httpx2.post(
                 f"http://127.0.0.1:{port}/sync{OWNER}", json={"dry_run": True}, headers=same,
                 cookies={COOKIE: browser.cookies[COOKIE]},
             )  # fmt: skip
-            assert asked.status_code == 202
+            assert requested.status_code == 202
             other = ports[1 - index % 2]
             followed = httpx2.get(
-                f"http://127.0.0.1:{other}/sync/api/v1/runs/{asked.json()['id']}/events",
+                f"http://127.0.0.1:{other}/sync/api/v1/runs/{requested.json()['id']}/events",
                 cookies={COOKIE: browser.cookies[COOKIE]}, timeout=60,
             )  # fmt: skip
             assert followed.text.rstrip().endswith('event: end\ndata: "succeeded"')
@@ -123,15 +123,15 @@ def test_sessions_and_live_updates_work_whichever_process_answers(
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_goes_on_when_the_process_that_worked_on_it_stops_or_dies(
+def test_a_run_is_continued_when_the_worker_that_ran_it_stops_or_dies(
     end: signal.Signals, environment: dict[str, str], s: Services
 ) -> None:
     environment |= {
         "TIS_SYNC_PARTITION_KEYS": "2",
         "TIS_SYNC_PARTITIONS_AT_ONCE": "1",
-        "TIS_SYNC_STOP_SECONDS": "2",
+        "TIS_SYNC_SHUTDOWN_WAIT_SECONDS": "2",
         "TIS_SYNC_HEARTBEAT_SECONDS": "0.5",
-        "TIS_SYNC_DEAD_AFTER_SECONDS": "3",
+        "TIS_SYNC_WORKER_TIMEOUT_SECONDS": "3",
     }
     ports = [free_port(), free_port()]
     calls = [Console(port) for port in ports]
@@ -145,32 +145,32 @@ def test_a_run_goes_on_when_the_process_that_worked_on_it_stops_or_dies(
         assert first.wait(60) == (0 if end == signal.SIGTERM else -end)
         page = calls[1]("GET", f"/runs/{run_id}").text
         stopped = "running" in page
-        assert stopped or end == signal.SIGTERM  # which lets what is under way end, if it can
+        assert stopped or end == signal.SIGTERM  # which lets a partition end if it can
         with serving(environment, ports[0]):
             (ended,) = wait_for(s, run_id)
             assert ended.state == "succeeded"
             assert ended.considered == 200
-            said = calls[0]("GET", f"/runs/{run_id}").text
-            assert ("another one went on with it" in said) == stopped
-            assert "succeeded" in said
+            page = calls[0]("GET", f"/runs/{run_id}").text
+            assert ("another worker continued the run" in page) == stopped
+            assert "succeeded" in page
 
 
-def test_a_token_made_on_the_command_line_opens_the_console(
+def test_a_token_created_on_the_command_line_gives_access_to_the_api(
     environment: dict[str, str], s: Services, oidc: OidcProvider
 ) -> None:
     environment |= {"TIS_SYNC_OIDC_ISSUER": oidc.issuer, "TIS_SYNC_WEB_URL": oidc.console}
-    made = subprocess.run(
+    created = subprocess.run(
         [sys.executable, "-m", "tis_sync", "token", "create", "robot", "--role", "update"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "not shown again" in made.stderr
-    secret = made.stdout.strip()
+    assert "not shown again" in created.stderr
+    secret = created.stdout.strip()
     assert secret.startswith(tokens.PREFIX)
-    assert secret not in made.stderr
+    assert secret not in created.stderr
     with serving(environment, oidc.console_port, "--no-worker"):
         call = Console(oidc.console_port)
         assert call("GET", "/api/v1/jobs").status == 401
         entries = call("GET", "/api/v1/audit", authorization=f"Bearer {secret}").json["items"]
-    assert [(e["action"], e["subject"], e["how"]) for e in entries] == [
+    assert [(e["action"], e["subject"], e["channel"]) for e in entries] == [
         ("create token", "robot", "command line")
     ]

@@ -1,4 +1,4 @@
-"""Whatever is sent to the API, it answers as it says it does, and never with a server error."""
+"""Whatever the API is sent, it answers as its description says, and never with a server error."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ from tests.running import run_night
 from tests.web.conftest import console
 from tis_sync.runs.services import Services
 
-EXAMPLES = 15  # a call
-CALLS = 35  # there are at least so many
+EXAMPLES = 15  # of each call
+MIN_CALLS = 35  # in the description
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -31,8 +31,8 @@ def test_no_call_of_the_api_ends_in_a_server_error(s: Services) -> None:
     with console(s) as call:
         api = schemathesis.openapi.from_url(f"{call.url}/sync/api/v1/openapi.json")
         calls: list[Any] = list(api.include(path_regex="^/sync/api/").get_all_operations())
-        operations = [found.ok() for found in calls]
-        assert len(operations) >= CALLS
+        operations = [result.ok() for result in calls]
+        assert len(operations) >= MIN_CALLS
         for operation in operations:
 
             @given(case=operation.as_strategy())
@@ -43,7 +43,7 @@ def test_no_call_of_the_api_ends_in_a_server_error(s: Services) -> None:
                 phases=[Phase.explicit, Phase.generate],
                 suppress_health_check=list(HealthCheck),
             )
-            def holds(case: Any) -> None:
+            def check(case: Any) -> None:
                 case.call_and_validate(checks=CHECKS, timeout=30)
 
-            holds()
+            check()

@@ -1,4 +1,4 @@
-"""The command line: every command is a thin call into the packages below."""
+"""The command line: thin commands that present what the lower packages return."""
 
 from tis_sync.cli.program import main
 

@@ -1,79 +1,100 @@
-"""What all commands share: the application, and options that several of them take."""
+"""The commands of `tis-sync`: this module lists them all."""
 
-import getpass
-import logging
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from tis_sync import __version__
-from tis_sync.console import out
-
-app = typer.Typer(
-    help="Keeps everything derived from TCS right, and tells ESR of those who start soon.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-schema_app = typer.Typer(help="What TCS has to look like.", no_args_is_help=True)
-app.add_typer(schema_app, name="schema")
-
-EXIT_OF_STATE = {"succeeded": 0, "held": 3}
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+from tis_sync.cli import demo, doctor, esr, esr_dead, inspect, run, serve, token
+from tis_sync.cli.output import out
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def build() -> typer.Typer:
+    """The application, with every command."""
+    root = _group(
+        "Keep everything derived from TCS correct, and export starters to ESR.",
+        {
+            "demo": demo.demo,
+            "night": run.night,
+            "run": run.run,
+            "verify": run.verify,
+            "cancel": run.cancel,
+            "resume": run.resume,
+            "pause": run.pause,
+            "unpause": run.unpause,
+            "work": serve.work,
+            "serve": serve.serve,
+            "jobs": inspect.list_jobs,
+            "status": inspect.status,
+            "history": inspect.list_runs,
+            "show": inspect.show_run,
+            "search": inspect.search,
+            "doctor": doctor.doctor,
+        },
+    )
+    root.callback()(_options)
+    root.add_typer(
+        _group("The schema that TCS must have.", {"check": inspect.check_schema}), name="schema"
+    )
+    esr_group = _group(
+        "The export of starters and notifications to ESR.",
+        {
+            "generate": esr.generate,
+            "records": esr.list_records,
+            "explain": esr.explain,
+            "at-risk": esr.list_at_risk,
+            "export": esr.export,
+            "files": esr.list_files,
+            "file": esr.show_file,
+            "listen": esr.listen,
+            "contract": esr.print_contract,
+        },
+    )
+    dead_group = _group(
+        "Export commands that failed permanently, and dead letters.",
+        {"list": esr_dead.list_dead, "retry": esr_dead.retry},
+    )
+    esr_group.add_typer(dead_group, name="dead")
+    root.add_typer(esr_group, name="esr")
+    root.add_typer(
+        _group(
+            "API tokens for machines.",
+            {"create": token.create, "list": token.list_tokens, "revoke": token.revoke},
+        ),
+        name="token",
+    )
+    return root
+
+
+def _group(purpose: str, commands: Mapping[str, Callable[..., Any]]) -> typer.Typer:
+    group = typer.Typer(
+        help=purpose, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
         out.print(f"tis-sync {__version__}")
         raise typer.Exit
 
 
-@app.callback()
-def _main(
+def _options(
     *,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and all log lines.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """Keeps everything derived from TCS right."""
+    """Keep everything derived from TCS correct, and export starters to ESR."""
 
 
-@contextmanager
-def until_told_to_stop() -> Iterator[threading.Event]:
-    """An event that is set by SIGTERM, and by SIGINT (Control-C)."""
-    stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def leave() -> NoReturn:
-    """End a process that worked; to be called when its session is closed and its work put back.
-
-    Threads of runs that wait for partitions which others will do now never end by themselves, and
-    would keep the process; what they would do next is others' too.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(0)
-
-
-def who() -> str:
-    """The person who calls, for the history."""
-    try:
-        return getpass.getuser()
-    except OSError:
-        return "unknown"
+app = build()

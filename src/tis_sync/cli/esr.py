@@ -1,214 +1,170 @@
-"""Commands of the export to ESR."""
+"""Commands of the export to ESR: records, files, export, and the broker."""
 
 import asyncio
-import sys
 import time
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated
 
 import polars as pl
 import typer
 
-from tis_sync import logs
-from tis_sync.cli.app import Json, app, leave, until_told_to_stop, who
-from tis_sync.console import as_json, error, out, table
+from tis_sync import actions, extras
+from tis_sync.app import consume, session
+from tis_sync.cli.output import Json, as_json, error, out, table
+from tis_sync.cli.process import actor, exit_now, log_to_stdout, stop_event
 from tis_sync.errors import UsageError
-from tis_sync.esr import files as file_store
-from tis_sync.esr import records as record_store
-from tis_sync.esr import watch as _watch  # noqa: F401  registers the alarms of the export
-from tis_sync.esr.broker import watch as _broker_watch  # noqa: F401  those of the broker
-from tis_sync.esr.broker.application import contract
-from tis_sync.esr.broker.connect import connected
-from tis_sync.esr.broker.listen import listening
-from tis_sync.esr.commands import Command, Commands
-from tis_sync.esr.contents import contents, existing
-from tis_sync.esr.deaneries import (
-    APP,
-    DEANERIES,
-    EXPORT_AT,
-    LONDON,
-    deanery_named,
-    file_type_named,
-    london_day,
-    next_due,
-)
-from tis_sync.esr.destination import shown
-from tis_sync.esr.explain import explain as explain_placement
-from tis_sync.esr.generations import bring_up_to_date
-from tis_sync.esr.plan import STATES
-from tis_sync.esr.sources import layout_of
-from tis_sync.esr.workflows import ask_for_day, start
+from tis_sync.esr.calendar import LONDON, london_day, next_due
+from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
+from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.explain import explain as explain_placement
+from tis_sync.esr.files.columns import layout_of
+from tis_sync.esr.files.numbering import File
+from tis_sync.esr.files.store import find_file, find_files, get_file, read_contents
+from tis_sync.esr.messaging.connection import connected
+from tis_sync.esr.records import Record, RecordState, count_records, find_records, records_at_risk
 from tis_sync.runs.services import Services
-from tis_sync.runs.session import session
 from tis_sync.settings import Settings, load_settings
 
-FOLLOW_SECONDS = 0.1
-COLUMNS_SHOWN = 9  # of a file's records; as many as a terminal holds
-esr_app = typer.Typer(help="The export of starters and notifications to ESR.", no_args_is_help=True)
-app.add_typer(esr_app, name="esr")
+FOLLOW_SECONDS = 0.1  # how often the state of commands is read
+COLUMNS_SHOWN = 9  # of a file's records: as many as fit on a terminal
+ACTIVE = {CommandState.QUEUED, CommandState.RUNNING}
 
 
-@esr_app.command()
 def generate(*, json: Json = False) -> None:
-    """Bring the records up to date with TCS."""
-    made = bring_up_to_date(Services(load_settings()), trigger="manual", who=who())
+    """Refresh the records for ESR from TCS."""
+    s = Services(load_settings())
+    generation = actions.refresh_records(s, actor())
     if json:
-        as_json(made)
+        as_json(generation)
         return
     out.print(
-        f"{made.eligible:,} records: {made.added:,} new, {made.changed:,} changed, "
-        f"{made.removed:,} no longer eligible; {made.invalid:,} have INVALID_DATA."
+        f"{generation.eligible:,} records: {generation.added:,} new, {generation.changed:,} "
+        f"changed, {generation.removed:,} no longer eligible; {generation.invalid:,} have "
+        "INVALID_DATA."
     )
 
 
-@esr_app.command()
-def records(
+def list_records(
     *,
-    state: Annotated[list[str] | None, typer.Option(help=f"{', '.join(STATES)}.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help=f"Only in this state: {', '.join(RecordState)}.")
+    ] = None,
     deanery: Annotated[list[str] | None, typer.Option(help="Only of this deanery.")] = None,
     placement: Annotated[int | None, typer.Option(help="Only of this placement.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many at the most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
-    """List records, those that start first in front; and how many there are in each state."""
+    """List records, earliest start date first, and count the records in each state."""
     states = [_state(name) for name in state or []]
-    services = Services(load_settings())
-    found = record_store.records(
-        services.state,
+    s = Services(load_settings())
+    records = find_records(
+        s.state,
         states=states,
         deaneries=[deanery_named(name) for name in deanery or []],
         placement=placement,
         limit=limit,
     )
     if json:
-        as_json(found)
+        as_json(records)
         return
-    _records_table(found)
-    counted = record_store.counts(services.state)
-    totals = {s: sum(n for (_, state), n in counted.items() if state == s) for s in STATES}
-    out.print("In all: " + ", ".join(f"{n:,} {name}" for name, n in totals.items()) + ".")
+    _records_table(records)
+    counts = count_records(s.state)
+    totals = {name: sum(n for (_, st), n in counts.items() if st == name) for name in RecordState}
+    out.print("In total: " + ", ".join(f"{n:,} {name}" for name, n in totals.items()) + ".")
 
 
-def _state(text: str) -> str:
-    if text.upper() not in STATES:
-        raise UsageError(f"Unknown state {text!r}; there are {', '.join(STATES)}.")
-    return text.upper()
+def _state(text: str) -> RecordState:
+    try:
+        return RecordState(text.upper())
+    except ValueError:
+        raise UsageError(
+            f"Unknown state {text!r}; the states are {', '.join(RecordState)}."
+        ) from None
 
 
-def _records_table(found: list[record_store.Record]) -> None:
+def _records_table(records: list[Record]) -> None:
     table(
         None,
         ("placement", "position", "deanery", "starts", "name", "state", "file or reason"),
         [
             (
                 str(r.placement_id), str(r.position_id), r.deanery, str(r.start), r.name, r.state,
-                r.reason or r.held or r.file or "",
+                r.reason or r.postponed or r.file or "",
             )
-            for r in found
+            for r in records
         ],
     )  # fmt: skip
 
 
-@esr_app.command()
 def explain(
     placement: Annotated[int, typer.Argument(help="The placement's id in TCS.")],
     *,
     json: Json = False,
 ) -> None:
-    """Tell why a placement has, or has not, gone to ESR, and what will happen next."""
-    story = explain_placement(Services(load_settings()), placement)
+    """Explain why a placement was or was not sent to ESR, and what happens next."""
+    explanation = explain_placement(Services(load_settings()), placement)
     if json:
-        as_json(story)
+        as_json(explanation)
         return
-    for line in story.lines:
+    for line in explanation.lines:
         out.print(line, markup=False)
 
 
-@esr_app.command("at-risk")
-def at_risk(*, json: Json = False) -> None:
-    """List starters whom the next export cannot hold any more. Exit code 1: there are some."""
-    services = Services(load_settings())
-    now = services.clock()
-    found = record_store.at_risk(services.state, now)
+def list_at_risk(*, json: Json = False) -> None:
+    """List people who start too soon for the next export. Exit code 1: there are some."""
+    s = Services(load_settings())
+    now = s.clock()
+    records = records_at_risk(s.state, now)
     if json:
-        as_json(found)
-    elif not found:
-        out.print(f"Nobody is at risk: the next export is {_local(next_due(APP, now))}.")
+        as_json(records)
+    elif not records:
+        out.print(
+            f"Nobody is at risk. The next export is on {_london(next_due(FileType.APP, now))}."
+        )
     else:
-        _records_table(found)
-        deaneries = " ".join(sorted({r.deanery for r in found if r.deanery in DEANERIES}))
+        _records_table(records)
+        deaneries = " ".join(sorted({r.deanery for r in records if r.deanery in DEANERIES}))
         out.print(f"Send them now: [bold]tis-sync esr export {deaneries} --new[/]")
-    raise typer.Exit(int(bool(found)))
+    raise typer.Exit(int(bool(records)))
 
 
-def _local(moment: object) -> str:
-    return f"{moment.astimezone(LONDON):%A %-d %B %Y, %H:%M} London time"  # type: ignore[attr-defined]
+def _london(moment: datetime) -> str:
+    return f"{moment.astimezone(LONDON):%A %-d %B %Y at %H:%M} London time"
 
 
-@esr_app.command()
 def export(
-    deanery: Annotated[list[str] | None, typer.Argument(help="Deaneries; or --all.")] = None,
+    deaneries: Annotated[list[str] | None, typer.Argument(help="Deaneries; or --all.")] = None,
     *,
-    all_: Annotated[bool, typer.Option("--all", help="All thirteen.")] = False,
-    type_: Annotated[
+    all_: Annotated[bool, typer.Option("--all", help="All thirteen deaneries.")] = False,
+    file_type: Annotated[
         str, typer.Option("--type", help="app, notification or notification-full.")
     ] = "app",
-    date_: Annotated[
+    day: Annotated[
         str | None, typer.Option("--date", help="The day of the file: YYYY-MM-DD. Default: today.")
     ] = None,
     new: Annotated[
-        bool, typer.Option(help="Take a new number, for what is unsent, though the day has a file.")
+        bool,
+        typer.Option(
+            "--new", help="Export what is unsent under a new number, even if a file exists."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would go, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent; write nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Export the files of a day; those that there are already are sent again as they were."""
-    if bool(deanery) == all_:
-        raise UsageError(f"Name deaneries ({', '.join(DEANERIES)}), or say --all.")
-    chosen = [deanery_named(name) for name in deanery or DEANERIES]
-    file_type = file_type_named(type_)
-    settings = load_settings()
-    with session(settings) as s:
-        day = _day(date_, london_day(s.clock()))
+    """Export the files of a day. An existing file is sent again, unchanged."""
+    if bool(deaneries) == all_:
+        raise UsageError(f"Name deaneries ({', '.join(DEANERIES)}), or use --all.")
+    codes = [deanery_named(name) for name in deaneries or DEANERIES]
+    chosen_type = file_type_named(file_type)
+    with session(load_settings()) as s:
+        chosen_day = _day(day, london_day(s.clock()))
         if dry_run:
-            _dry_run(s, chosen, file_type, day, new=new)
+            _print_dry_run(s, codes, chosen_type, chosen_day, new=new)
             return
-        commands = Commands(s.state)
-        asked = [
-            commands.ask(
-                file_type=file_type, deanery=code, day=day, trigger="manual", who=who(),
-                now=s.clock(), new=new,
-            )
-            for code in dict.fromkeys(chosen)
-        ]  # fmt: skip
-        start(asked)
-        follow(s, [command.id for command in asked], json=json)
-
-
-def demo_export(settings: Settings) -> None:
-    """The end of the demo: today's files of all deaneries, and why one placement is in none."""
-    for file_type in EXPORT_AT:
-        with session(settings) as s:
-            day = london_day(s.clock())
-            asked = ask_for_day(s, file_type, day, "manual", who())
-            start(asked)
-            ids = [command.id for command in asked]
-            _wait(s, ids)
-            made = [f for c in Commands(s.state).many(ids) if (f := _file(s, c)) is not None]
-        lines = sum(file.records for file in made)
-        where = shown(settings.export())
-        out.print(f"{len(made)} {file_type} files with {lines:,} records in {where}")
-    services = Services(settings)
-    unsent = record_store.records(services.state, states=["INVALID_DATA"], limit=1)
-    for record in unsent:
-        out.print(f"\n[bold]tis-sync esr explain {record.placement_id}[/]")
-        for line in explain_placement(services, record.placement_id).lines:
-            out.print(line, markup=False)
-
-
-def _wait(s: Services, ids: list[str]) -> None:
-    while any(c.state in {"queued", "running"} for c in Commands(s.state).many(ids)):
-        time.sleep(FOLLOW_SECONDS)
+        commands = actions.export(s, actor(), codes, chosen_type, chosen_day, new=new)
+        follow(s, [command.id for command in commands], json=json)
 
 
 def _day(text: str | None, today: date) -> date:
@@ -217,140 +173,173 @@ def _day(text: str | None, today: date) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--date {text!r} is not a date; accepted is YYYY-MM-DD.") from None
+        raise UsageError(
+            f"--date {text!r} is not a date; the accepted form is YYYY-MM-DD."
+        ) from None
     if day > today:
-        raise UsageError(f"--date {text} lies in the future; today is {today} (London).")
+        raise UsageError(f"--date {text} is in the future; today is {today} (London).")
     return day
 
 
-def _dry_run(s: Services, chosen: list[str], file_type: str, day: date, *, new: bool) -> None:
-    counted = record_store.counts(s.state)
+def _print_dry_run(
+    s: Services, codes: list[str], file_type: FileType, day: date, *, new: bool
+) -> None:
+    counts = count_records(s.state)
     rows: list[tuple[str, str, int | None, str]] = []
-    for code in chosen:
-        there = file_store.files(s.state, day=day, deanery=code, file_type=file_type)
-        if there and not new:
-            rows.append((code, there[0].name, there[0].records, "would be sent again as it was"))
-        elif file_type == APP:
-            waiting = counted.get((code, "TO_EXPORT"), 0)
-            rows.append((code, "(a new number)", waiting, "records wait, before a generation"))
+    for code in codes:
+        existing = find_files(s.state, day=day, deanery=code, file_type=file_type)
+        if existing and not new:
+            rows.append((code, existing[0].name, existing[0].records, "sent again, unchanged"))
+        elif file_type == FileType.APP:
+            unsent = counts.get((code, RecordState.TO_EXPORT), 0)
+            rows.append((code, "(a new number)", unsent, "before records are refreshed"))
         else:
-            rows.append((code, "(a new number)", None, "with every notification not yet sent"))
-    table(None, ("deanery", "file", "records", ""), rows)
+            rows.append((code, "(a new number)", None, "every notification not yet sent"))
+    table(None, ("deanery", "file", "records", "what would be sent"), rows)
     out.print("Nothing was written.")
 
 
 def follow(s: Services, ids: list[str], *, json: bool) -> None:
-    """Wait until commands have ended; show their files; exit code 1 if one is dead."""
-    commands = Commands(s.state)
-    told: set[tuple[str, str]] = set()
-    while any(c.state in {"queued", "running"} for c in commands.many(ids)):
-        for command in commands.many(ids):
-            if command.error and (command.id, command.error) not in told:
-                told.add((command.id, command.error))
-                error(f"{command.deanery}: {command.error} Tried again by itself.")
-        time.sleep(FOLLOW_SECONDS)
-    ended = commands.many(ids)
+    """Wait until export commands have ended, and print their files.
+
+    Args:
+        s: settings, clock and servers.
+        ids: the ids of the commands.
+        json: print JSON instead of a table.
+
+    Raises:
+        typer.Exit: always; the code is 1 if a command is dead.
+
+    """
+    files = wait_for_commands(s, ids)
+    commands = Commands(s.state).many(ids)
     if json:
-        as_json([_with_file(s, command) for command in ended])
+        by_name = {file.name: vars(file) for file in files}
+        as_json([{"command": vars(c), "file": by_name.get(c.file or "")} for c in commands])
     else:
-        _files_table([f for c in ended if (f := _file(s, c)) is not None])
-    for command in ended:
-        if command.state == "dead":
-            error(f"{command.deanery}: {command.error}")
-    raise typer.Exit(int(any(command.state == "dead" for command in ended)))
+        _files_table(files)
+    dead = [command for command in commands if command.state == CommandState.DEAD]
+    for command in dead:
+        error(f"{command.deanery}: {command.error}")
+    raise typer.Exit(int(bool(dead)))
 
 
-def _file(s: Services, command: Command) -> file_store.File | None:
-    return None if command.file is None else file_store.file_named(s.state, command.file)
+def wait_for_commands(s: Services, ids: list[str]) -> list[File]:
+    """Wait until export commands have ended; print the error of each failed attempt.
+
+    Returns:
+        The files of the commands.
+
+    """
+    commands = Commands(s.state)
+    printed: set[tuple[str, str]] = set()
+    while any(command.state in ACTIVE for command in commands.many(ids)):
+        for command in commands.many(ids):
+            if command.error and (command.id, command.error) not in printed:
+                printed.add((command.id, command.error))
+                error(f"{command.deanery}: {command.error} It is retried automatically.")
+        time.sleep(FOLLOW_SECONDS)
+    files = [_file_of(s, command) for command in commands.many(ids)]
+    return [file for file in files if file is not None]
 
 
-def _with_file(s: Services, command: Command) -> dict[str, object]:
-    return {"command": vars(command), "file": (f := _file(s, command)) and vars(f)}
+def _file_of(s: Services, command: Command) -> File | None:
+    return None if command.file is None else find_file(s.state, command.file)
 
 
-def _files_table(found: list[file_store.File]) -> None:
+def _files_table(files: list[File]) -> None:
     table(
         None,
-        ("file", "records", "bytes", "written (UTC)", "TCS told (UTC)"),
-        [(f.name, f.records, f.size, f.written_at, f.told_at) for f in found],
+        ("file", "records", "bytes", "written (UTC)", "reported to TCS (UTC)"),
+        [(f.name, f.records, f.size, f.written_at, f.reported_at) for f in files],
     )
 
 
-@esr_app.command()
-def files(
+def list_files(
     *,
     day: Annotated[str | None, typer.Option("--date", help="Only of this day.")] = None,
     deanery: Annotated[str | None, typer.Option(help="Only of this deanery.")] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="Only of this file type.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many at the most.")] = 26,
+    file_type: Annotated[str | None, typer.Option("--type", help="Only of this file type.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 26,
     json: Json = False,
 ) -> None:
     """List files, newest first."""
-    services = Services(load_settings())
-    found = file_store.files(
-        services.state,
-        day=None if day is None else _day(day, london_day(services.clock())),
+    s = Services(load_settings())
+    files = find_files(
+        s.state,
+        day=None if day is None else _day(day, london_day(s.clock())),
         deanery=None if deanery is None else deanery_named(deanery),
-        file_type=None if type_ is None else file_type_named(type_),
+        file_type=None if file_type is None else file_type_named(file_type),
         limit=limit,
     )
     if json:
-        as_json(found)
+        as_json(files)
     else:
-        _files_table(found)
+        _files_table(files)
 
 
-@esr_app.command("file")
-def file_command(
+def show_file(
     name: Annotated[str, typer.Argument(help="The file's name.")],
     *,
-    line: Annotated[int | None, typer.Option(help="All that this line says.")] = None,
+    line: Annotated[int | None, typer.Option(help="Show every field of this line.")] = None,
     json: Json = False,
 ) -> None:
-    """Show what a file says, as a table of its main columns; with --line, one record whole."""
+    """Show the records of a file in a table of their main columns."""
     settings = load_settings()
-    services = Services(settings)
-    file = existing(services.state, name)
-    layout = layout_of(file.file_type, settings)
-    said = contents(settings, file)
+    s = Services(settings)
+    file = get_file(s.state, name)
+    contents = read_contents(s.state, settings, file)
+    records = contents.records
     if json:
-        as_json({"header": said.header, "records": said.body.to_dicts(), "trailer": said.trailer})
+        as_json(
+            {
+                "header": contents.header,
+                "records": records.to_dicts(),
+                "trailer": contents.trailer,
+            }
+        )
         return
-    out.print(", ".join(f"{k} {v}" for k, v in (said.header or {}).items()), markup=False)
+    out.print(
+        ", ".join(f"{field} {value}" for field, value in contents.header.items()), markup=False
+    )
     if line is not None:
-        for record in said.body.filter(pl.col("line") == line).to_dicts():
+        for record in records.filter(pl.col("line") == line).to_dicts():
             table(None, ("field", "value"), [(k, v) for k, v in record.items() if v is not None])
-    else:
-        filled = [c for c in said.body.columns if said.body[c].null_count() < said.body.height]
-        mandatory = [field.name for field in layout.body.fields if field.mandatory]
-        shown_first = sorted(filled, key=lambda c: c != "line" and c not in mandatory)
-        columns = shown_first[:COLUMNS_SHOWN]
-        table(None, columns, said.body.select(columns).rows())
-    for bad in said.bad:
-        error(f"{name}, line {bad.number}: {bad.reason}: {bad.text}")
+        return
+    columns = _main_columns(records, settings, file)
+    table(None, columns, records.select(columns).rows())
 
 
-@esr_app.command()
+def _main_columns(records: pl.DataFrame, settings: Settings, file: File) -> list[str]:
+    """The columns that a table has room for: those with values, mandatory fields first."""
+    body = layout_of(file.file_type, settings).body
+    first = {"line"} | {field.name for field in body.fields if field.mandatory}
+    filled = [c for c in records.columns if records[c].null_count() < records.height]
+    return sorted(filled, key=lambda column: column not in first)[:COLUMNS_SHOWN]
+
+
 def listen() -> None:
-    """Take records and commands from the broker, and send events, until told to stop.
+    """Consume records and commands from the broker, and send events, until stopped.
 
-    `tis-sync work` does so too; this is for a machine that only listens.
+    `tis-sync work` does this too. Use this command on a machine that should do nothing else.
     """
     settings = load_settings()
-    asyncio.run(_answers(settings))
-    logs.configure(settings, level="DEBUG" if "--debug" in sys.argv else "INFO")
-    with until_told_to_stop() as stop, session(settings) as s, listening(s):
+    asyncio.run(_require_broker(settings))
+    log_to_stdout(settings)
+    with stop_event() as stop, session(settings) as s, consume(s):
         stop.wait()
-    leave()
+    exit_now()
 
 
-async def _answers(settings: Settings) -> None:
-    """See whether the broker is there, while somebody looks."""
+async def _require_broker(settings: Settings) -> None:
+    """Fail immediately, with a message on the terminal, if the broker cannot be reached."""
     async with connected(settings):
         pass
 
 
-@esr_app.command("contract")
-def contract_command() -> None:
+def print_contract() -> None:
     """Print the message contract: an AsyncAPI document, as JSON."""
-    as_json(contract(load_settings()).to_jsonable())
+    with extras.needs(extras.RABBITMQ):
+        from tis_sync.esr.messaging.application import asyncapi_document
+
+    as_json(asyncapi_document(load_settings()).to_jsonable(), sort_keys=True)

@@ -1,47 +1,48 @@
-"""The program `tis-sync`: run a command; turn what goes wrong into a line and an exit code.
+"""The program `tis-sync`: run a command, and turn an error into one line and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 held by the guard.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 held by the guard, 130 interrupted.
 """
 
 import sys
 import traceback
 
-from tis_sync import console, logs
-from tis_sync.cli import dead, doing, esr, health, looking, serve, token
+from tis_sync import logs
 from tis_sync.cli.app import app
-from tis_sync.errors import AlreadyRunningError, TisSyncError
+from tis_sync.cli.output import error as print_error
+from tis_sync.cli.process import is_debug
+from tis_sync.errors import TisSyncError
 from tis_sync.settings import load_settings
 
-INTERRUPTED = 130
-# Importing them registers their commands.
-COMMANDS = (doing, looking, esr, dead, health, serve, token)
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+LONGEST_REASON = 300  # characters of an unexpected error that are shown
 
 
 def main() -> None:
-    """The program `tis-sync`: run a command; turn what goes wrong into a line and an exit code."""
-    debug = "--debug" in sys.argv
+    """Run the command that the arguments of the process name.
+
+    Raises:
+        SystemExit: the command failed; the code says how.
+
+    """
     try:
-        logs.configure(load_settings(), stream=sys.stderr, level="DEBUG" if debug else "CRITICAL")
+        level = "DEBUG" if is_debug() else "CRITICAL"
+        logs.configure(load_settings(), stream=sys.stderr, level=level)
         app()
     except TisSyncError as error:
-        code = error.exit_code if not isinstance(error, AlreadyRunningError) else 1
-        _fail(str(error), code, debug=debug)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail(
-            "interrupted; what was under way goes on at the next start.", INTERRUPTED, debug=debug
-        )
+        _fail("Interrupted. Work in progress is resumed at the next start.", INTERRUPTED)
     except Exception as error:  # noqa: BLE001  a traceback only where asked for
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         _fail(
-            f"unexpected {type(error).__name__}: {reason}. Run again with --debug before the "
-            "command for the details.",
+            f"Unexpected {type(error).__name__}: {reason}. For details, repeat the command with "
+            "--debug in front of it.",
             1,
-            debug=debug,
         )
 
 
-def _fail(message: str, code: int, *, debug: bool) -> None:
-    if debug:
+def _fail(message: str, code: int) -> None:
+    if is_debug():
         traceback.print_exc()
-    console.error(message)
+    print_error(message)
     raise SystemExit(code)

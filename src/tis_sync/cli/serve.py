@@ -1,7 +1,6 @@
-"""The console: pages, API, scheduler and worker in one process; or pages and API alone."""
+"""Commands that run until they are stopped: the worker and the console."""
 
 import ipaddress
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -9,11 +8,11 @@ from typing import Annotated
 import typer
 
 from tis_sync import __version__, logs
-from tis_sync.cli.app import app, leave, until_told_to_stop
+from tis_sync.app import session
+from tis_sync.cli.process import exit_now, log_to_stdout, stop_event
 from tis_sync.errors import UsageError
 from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
-from tis_sync.runs.session import session
 from tis_sync.settings import Settings, load_settings
 from tis_sync.web.app import BASE, create_app
 from tis_sync.web.server import Server
@@ -21,56 +20,70 @@ from tis_sync.web.server import Server
 PORT = 8101
 
 
-@app.command()
+def work() -> None:
+    """Run jobs at their scheduled times, and everything that is requested, until stopped."""
+    settings = load_settings()
+    times(settings)  # fails now, not at the first schedule
+    log_to_stdout(settings)
+    with stop_event() as stop, session(settings, scheduler=True) as s:
+        logs.get().info("worker started", worker=s.worker_id, version=__version__)
+        stop.wait()
+        logs.get().info("worker stopping", worker=s.worker_id)
+    exit_now()
+
+
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Address to answer on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to answer on.")] = PORT,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = PORT,
     no_worker: Annotated[
-        bool, typer.Option("--no-worker", help="Only answer; workers elsewhere do the work.")
+        bool, typer.Option("--no-worker", help="Serve the console only; other workers run jobs.")
     ] = False,
 ) -> None:
-    """Show the console under /sync/, and run jobs as `work` does, until told to stop."""
+    """Serve the console under /sync/, and run jobs as `work` does, until stopped."""
     settings = load_settings()
-    _may_answer(host, settings)
-    times(settings)
-    logs.configure(settings, level="DEBUG" if "--debug" in sys.argv else "INFO")
-    # uvicorn hands on the signal that ended it; here it must not end us before work is put back.
-    with until_told_to_stop(), _services(settings, works=not no_worker) as services:
-        server = Server(create_app(services), host, port)
+    _check_host(host, settings)
+    times(settings)  # fails now, not at the first schedule
+    log_to_stdout(settings)
+    # uvicorn re-raises the signal that stopped it. The process must not end before its work is back
+    # on the queues.
+    with stop_event(), _services(settings, worker=not no_worker) as s:
+        server = Server(create_app(s), host, port)
         logs.get().info("console", url=f"http://{host}:{port}{BASE}/", version=__version__)
         server.run()
-        logs.get().info("console stops")
-    leave()
+        logs.get().info("console stopping")
+    exit_now()
 
 
 @contextmanager
-def _services(settings: Settings, *, works: bool) -> Iterator[Services]:
-    if works:
-        with session(settings, scheduler=True) as services:
-            yield services
+def _services(settings: Settings, *, worker: bool) -> Iterator[Services]:
+    if worker:
+        with session(settings, scheduler=True) as s:
+            yield s
         return
-    services = Services(settings)
+    s = Services(settings)
     try:
-        yield services
+        yield s
     finally:
-        services.close()
+        s.close()
 
 
-def _may_answer(host: str, settings: Settings) -> None:
-    """Refuse other addresses than this machine's own where nobody signs in.
+def _check_host(host: str, settings: Settings) -> None:
+    """Refuse an address that other machines can reach, unless sign-in is required.
 
     Raises:
-        UsageError: the address could be reached from elsewhere, or is none.
+        UsageError: other machines can reach the address, or it is not an address.
 
     """
     try:
-        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise UsageError(f"--host {host!r} is no address; for example 127.0.0.1.") from None
-    if not here and settings.oidc_issuer is None:
         raise UsageError(
-            f"--host {host!r}: without sign-in the console answers on this machine only; accepted "
-            "are 127.0.0.1 and localhost. For others, set TIS_SYNC_OIDC_ISSUER; or use an SSH "
+            f"--host {host!r} is not an address; use, for example, 127.0.0.1."
+        ) from None
+    if not is_local and settings.oidc_issuer is None:
+        raise UsageError(
+            f"--host {host!r}: without sign-in the console listens on this machine only; use "
+            "127.0.0.1 or localhost. To let others in, set TIS_SYNC_OIDC_ISSUER or use an SSH "
             "tunnel."
         )

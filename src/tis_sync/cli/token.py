@@ -1,49 +1,44 @@
-"""Tokens by which machines call the console's API."""
+"""Commands for the tokens that machines use to call the API."""
 
 from typing import Annotated
 
 import typer
 
-from tis_sync.cli.app import Json, app, who
-from tis_sync.console import as_json, error, out, table
+from tis_sync.audit import audited
+from tis_sync.cli.output import Json, as_json, error, out, table
+from tis_sync.cli.process import actor
 from tis_sync.runs.services import Services
 from tis_sync.settings import load_settings
-from tis_sync.web import audit, tokens
-from tis_sync.web.who import VIEW
+from tis_sync.web.auth import tokens
+from tis_sync.web.auth.identity import VIEW
 
-token_app = typer.Typer(help="Tokens by which machines call the API.", no_args_is_help=True)
-app.add_typer(token_app, name="token")
 DAYS = 365
 
 
-@token_app.command()
 def create(
     name: Annotated[
-        str, typer.Argument(help="What it is for; shown in the list, and in the audit log.")
+        str, typer.Argument(help="What the token is for; shown in the list and the audit log.")
     ],
     *,
-    role: Annotated[str, typer.Option(help="view, or update.")] = VIEW,
-    days: Annotated[int, typer.Option(min=1, help="How long it is taken.")] = DAYS,
+    role: Annotated[str, typer.Option(help="view or update.")] = VIEW,
+    days: Annotated[int, typer.Option(min=1, help="How many days it is valid.")] = DAYS,
 ) -> None:
-    """Make a token, and print it: this once, as only its hash is kept."""
+    """Create a token and print its secret. Only a hash is stored: it is not shown again."""
     s = Services(load_settings())
+    creator = actor()
     detail = {"role": role, "days": days}
-    with audit.audited(
-        s.state, s.clock(), who=who(), how="command line", action="create token", subject=name,
-        detail=detail,
-    ):  # fmt: skip
-        secret = tokens.create(s.state, name, role, days, who(), s.clock())
+    with audited(s.state, s.clock(), creator, "create token", name, detail):
+        secret = tokens.create(s.state, name, role, days, creator.name, s.clock())
     print(secret)
     error(f"token {name!r}, role {role}, for {days} days. Keep it now: it is not shown again.")
 
 
-@token_app.command("list")
-def list_(*, json: Json = False) -> None:
+def list_tokens(*, json: Json = False) -> None:
     """List all tokens, without their secrets."""
     s = Services(load_settings())
-    found = tokens.tokens(s.state)
+    existing = tokens.tokens(s.state)
     if json:
-        as_json(found)
+        as_json(existing)
         return
     now = s.clock()
     rows = [
@@ -56,18 +51,17 @@ def list_(*, json: Json = False) -> None:
             token.expires_at,
             token.used_at,
         )
-        for token in found
+        for token in existing
     ]
-    columns = ("token", "role", "state", "made by", "made (UTC)", "until (UTC)", "last used (UTC)")
+    columns = (
+        "token", "role", "state", "created by", "created (UTC)", "expires (UTC)", "last used (UTC)",
+    )  # fmt: skip
     table(None, columns, rows)
 
 
-@token_app.command()
-def revoke(name: Annotated[str, typer.Argument(help="Which one.")]) -> None:
-    """Have a token be refused from now on."""
+def revoke(name: Annotated[str, typer.Argument(help="The token's name.")]) -> None:
+    """Revoke a token: requests with it are refused from now on."""
     s = Services(load_settings())
-    with audit.audited(
-        s.state, s.clock(), who=who(), how="command line", action="revoke token", subject=name
-    ):
+    with audited(s.state, s.clock(), actor(), "revoke token", name):
         tokens.revoke(s.state, name, s.clock())
-    out.print(f"Token {name!r} is refused from now on.", markup=False)
+    out.print(f"Token {name!r} is revoked.", markup=False)

@@ -1,1 +1,1 @@
-"""Export to ESR: records, layouts, numbered files, commands, and what became of each."""
+"""The exchange of files with ESR, the payroll system: applicants, notifications, messages."""

@@ -1,32 +1,54 @@
-"""Looking at records: by state, deanery and placement; those at risk; their history."""
+"""Records: one placement at one position, with its state on the way to ESR, and its history."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-from tis_sync.esr.deaneries import APP, london_day, next_due
-from tis_sync.esr.eligible import earliest_start
-from tis_sync.esr.plan import INVALID, TO_EXPORT
-from tis_sync.state import esr as t
+from tis_sync.db.database import Database
+from tis_sync.esr.calendar import earliest_start, london_day, next_due
+from tis_sync.esr.deaneries import FileType
+from tis_sync.state import esr_tables as t
+
+
+class RecordState(StrEnum):
+    """The state of a record on its way to ESR."""
+
+    TO_EXPORT = "TO_EXPORT"  # goes into the next file of its deanery
+    EXPORTED = "EXPORTED"  # in a file that was reported to TCS; never sent again
+    INVALID_DATA = "INVALID_DATA"  # values are missing or wrong; the reason lists all of them
+    DELETED_BEFORE_EXPORT = "DELETED_BEFORE_EXPORT"  # ceased to be eligible before it was sent
+
+
+class RecordOrigin(StrEnum):
+    """Who derived a record."""
+
+    TCS = "tcs"  # we did, from TCS
+    MESSAGE = "message"  # another system did, and sent it to us through the broker
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record: one placement at one position, and how far it is on its way to ESR.
+    """One record.
 
     Attributes:
         id: placement-position-number.
-        start: when the placement starts.
-        content: what ESR is told, by the sources of the layout.
-        state: TO_EXPORT, EXPORTED, INVALID_DATA or DELETED_BEFORE_EXPORT.
+        placement_id, position_id, position_number, post_id: keys of TCS and ESR.
+        post_number: the national post number.
+        deanery: the code of its deanery; None if the post number names no deanery.
+        start: the first day of the placement.
+        content: the values of the applicant's line, by column of the layout.
+        state: its state.
         reason: why it is INVALID_DATA or DELETED_BEFORE_EXPORT.
-        held: why the last file left it for the next one.
-        source: "tcs", or "message": somebody else derived it and sent it by the broker.
-        file: the file that it is in, or is being written to.
+        postponed: why the last file left it for the next one; None if it did not.
+        origin: who derived it.
+        file: the file that contains it, or for which it is claimed.
+        cause: the generation, command or message that last changed its state.
+        created_at, changed_at: UTC.
 
     """
 
@@ -39,10 +61,10 @@ class Record:
     deanery: str | None
     start: date
     content: dict[str, str | None]
-    state: str
+    state: RecordState
     reason: str | None
-    held: str | None
-    source: str
+    postponed: str | None
+    origin: RecordOrigin
     file: str | None
     cause: str
     created_at: datetime
@@ -50,40 +72,49 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The person's name, as ESR is told it."""
+        """The person's name, as it is sent to ESR."""
         parts = (self.content.get("firstName"), self.content.get("lastName"))
         return " ".join(part for part in parts if part) or "(no name)"
 
 
 @dataclass(frozen=True)
-class Change:
-    """One change of a record's state: when, to which, why, and by which generation or command."""
+class RecordChange:
+    """One change of a record's state.
+
+    Attributes:
+        record_id: the record.
+        at: when, UTC.
+        state: the new state.
+        reason: why the record has this state, if there is a reason.
+        cause: the generation, command or message that changed it.
+
+    """
 
     record_id: str
     at: datetime
-    state: str
+    state: RecordState
     reason: str | None
     cause: str
 
 
-def records(
-    state: sa.Engine,
+def find_records(
+    state: Database,
     *,
-    states: Sequence[str] = (),
-    deaneries: Sequence[str] = (),
+    states: Collection[str] = (),
+    deaneries: Collection[str] = (),
     placement: int | None = None,
     limit: int | None = 100,
     after: str | None = None,
 ) -> list[Record]:
-    """Records, those that start first in front.
+    """Find records, earliest start date first.
 
     Args:
-        state: our state database.
-        states: only these states; none: all.
-        deaneries: only these deaneries; none: all.
-        placement: only those of this placement.
-        limit: so many at the most.
-        after: only those behind the record of this id.
+        state: the state database.
+        states: only records in these states. Empty: any state.
+        deaneries: only records of these deaneries. Empty: any deanery.
+        placement: only records of this placement.
+        limit: the maximum number. None: all.
+        after: only records after the one with this id.
 
     """
     statement = sa.select(t.record).order_by(t.record.c.start, t.record.c.id).limit(limit)
@@ -100,32 +131,49 @@ def records(
     return _records(state, statement)
 
 
-def _records(state: sa.Engine, statement: sa.Select[Any]) -> list[Record]:
-    with state.connect() as connection:
-        rows = connection.execute(statement).mappings().all()
-    return [Record(**{**row, "content": json.loads(row["content"])}) for row in rows]
-
-
-def counts(state: sa.Engine) -> dict[tuple[str, str], int]:
-    """How many records there are, by deanery ("?": none known) and state."""
+def count_records(state: Database) -> dict[tuple[str, RecordState], int]:
+    """The number of records by deanery ("?" if unknown) and state."""
     columns = (t.record.c.deanery, t.record.c.state)
     statement = sa.select(*columns, sa.func.count()).group_by(*columns)
-    with state.connect() as connection:
-        return {(row[0] or "?", row[1]): row[2] for row in connection.execute(statement)}
+    with state.read() as connection:
+        rows = connection.execute(statement).all()
+    return {(deanery or "?", RecordState(text)): count for deanery, text, count in rows}
 
 
-def history(state: sa.Engine, ids: Sequence[str]) -> list[Change]:
-    """The changes of records, oldest first."""
+def record_history(state: Database, ids: Collection[str]) -> list[RecordChange]:
+    """The state changes of records, oldest first."""
     statement = sa.select(t.change).where(t.change.c.record_id.in_(ids)).order_by(t.change.c.id)
-    with state.connect() as connection:
-        rows = connection.execute(statement).mappings().all()
-    return [Change(**{k: v for k, v in row.items() if k != "id"}) for row in rows]
+    with state.read() as connection:
+        rows = connection.execute(statement).all()
+    return [
+        RecordChange(row.record_id, row.at, RecordState(row.state), row.reason, row.cause)
+        for row in rows
+    ]
 
 
-def at_risk(state: sa.Engine, now: datetime) -> list[Record]:
-    """Unsent records that the next export can no longer hold: by then they start too soon."""
-    next_day = london_day(next_due(APP, now))
-    unsent = sa.and_(t.record.c.state.in_([TO_EXPORT, INVALID]), t.record.c.file.is_(None))
+def records_at_risk(state: Database, now: datetime) -> list[Record]:
+    """Unsent records that the next export cannot include, because they start too soon."""
+    next_day = london_day(next_due(FileType.APP, now))
+    unsent = sa.and_(
+        t.record.c.state.in_([RecordState.TO_EXPORT, RecordState.INVALID_DATA]),
+        t.record.c.file.is_(None),
+    )
     too_soon = t.record.c.start < earliest_start(next_day)
     statement = sa.select(t.record).where(unsent, too_soon)
     return _records(state, statement.order_by(t.record.c.start, t.record.c.id))
+
+
+def _records(state: Database, statement: sa.Select[Any]) -> list[Record]:
+    with state.read() as connection:
+        rows = connection.execute(statement).mappings().all()
+    return [
+        Record(
+            **{
+                **row,
+                "content": json.loads(row["content"]),
+                "state": RecordState(row["state"]),
+                "origin": RecordOrigin(row["origin"]),
+            }
+        )
+        for row in rows
+    ]

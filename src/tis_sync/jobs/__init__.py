@@ -1,1 +1,1 @@
-"""The nightly jobs: each module declares what one table, column or index should hold."""
+"""The nightly jobs: each module declares the desired state of a table, a column or an index."""

@@ -1,4 +1,4 @@
-"""What a job is: a name, a time, what it waits for, what follows it, and what it makes true."""
+"""The declaration of a job: its name, time, target, dependencies and follow-ups."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import date, time, timedelta
 import polars as pl
 import sqlalchemy as sa
 
-from tis_sync.reconcile.plan import TableTarget
+from tis_sync.reconcile.table_plan import TableSpec
 from tis_sync.search.documents import DocumentForm
 from tis_sync.search.model import IndexSpec
 from tis_sync.tcs.read import Read
@@ -16,13 +16,13 @@ from tis_sync.tcs.source import Frames
 
 @dataclass(frozen=True)
 class AsOf:
-    """The dates that a run is made for.
+    """The dates that a run covers.
 
     Attributes:
         today: the UTC date that "current", "past" and "future" refer to.
-        first: the first day that a dated job makes good, included.
-        last: the last such day, included; a missed night widens the two.
-        every: a dated job looks at every record, whatever its dates (`--date ANY`).
+        first: the first day that a dated job covers; earlier than `last` after a missed night.
+        last: the last day (inclusive) that a dated job covers.
+        every: whether a dated job considers every record, whatever its dates (`--date ANY`).
 
     """
 
@@ -33,12 +33,12 @@ class AsOf:
 
     @classmethod
     def on(cls, today: date) -> "AsOf":
-        """The dates of an ordinary run: just `today`."""
+        """The dates of an ordinary run: only today."""
         return cls(today, today, today)
 
     @property
     def ended_first(self) -> date:
-        """The day before `first`: what ended on it counts as ended on `first`."""
+        """The day before `first`: what ended on that day is past on `first`."""
         return self.first - timedelta(days=1)
 
     @property
@@ -48,33 +48,34 @@ class AsOf:
 
 
 @dataclass(frozen=True)
-class TableProduct:
+class TableTarget:
     """A derived table or column of TCS, declared by its desired state.
 
     Attributes:
-        target: the table, its key and value columns, and what may be done to it.
-        reads: what `desired` needs from TCS.
-        desired: the records that should exist: the target's key and value columns.
-        allowed: keys that may stay although not desired (another job's); None: no others.
+        spec: the table, its key and value columns, and which changes are allowed.
+        reads: what `desired` and `allowed` read from TCS.
+        desired: the records that should exist: the key and value columns of the spec.
+        allowed: keys of another job, which may stay although this job does not desire them. None:
+            there are none.
 
     """
 
-    target: TableTarget
+    spec: TableSpec
     reads: tuple[Read, ...]
     desired: Callable[[Frames, AsOf], pl.LazyFrame]
     allowed: Callable[[Frames], pl.LazyFrame] | None = None
 
 
 @dataclass(frozen=True)
-class IndexProduct:
-    """A search index, declared by the documents that it should hold.
+class IndexTarget:
+    """A search index, declared by the documents that it should contain.
 
     Attributes:
-        spec: alias, mapping and searchable fields.
-        reads: what `views` needs from TCS.
-        views: what the documents should say, a row a document, with its `documentId`.
+        spec: alias, fields and filters.
+        reads: what `views` reads from TCS.
+        views: the desired documents: a row per document, with `documentId` (String) and the fields.
         form: how a view becomes a document.
-        keys: the column whose range is cut into partitions.
+        partition_column: the column whose keys are divided into partitions.
 
     """
 
@@ -82,7 +83,7 @@ class IndexProduct:
     reads: tuple[Read, ...]
     views: Callable[[Frames, AsOf], pl.LazyFrame]
     form: DocumentForm
-    keys: sa.Column[int]
+    partition_column: sa.Column[int]
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,16 @@ class Job:
     """One of the nightly jobs (names, times and order: docs/jobs.md).
 
     Attributes:
-        name: the job's name; `key` is the same with a small first letter, as the old page had it.
-        old_names: managed bean and method of the Java service; accepted wherever a job is named.
+        name: unique.
+        old_names: the managed bean and the method in the Java service; both also name the job.
         lock_name: the job's row in the Java service's table `shedlock`.
-        at: earliest time of day, UTC.
-        makes: what it makes true, for people.
-        stale: what users see while it has not run, for alarms.
-        product: the declared state.
-        depends_on: jobs that have to end before this one starts.
-        follow_ups: jobs to run, in this order, when this one changed something.
-        dated: it makes single days good and catches up over missed nights.
+        at: the earliest time of day, UTC.
+        description: what the job does; a phrase without a full stop.
+        impact: what users see until the job has run; a phrase in lower case, for alarms.
+        target: what the job keeps correct.
+        depends_on: the jobs that must end before this one starts.
+        follow_ups: the jobs to run, in this order, after this one has changed something.
+        dated: whether it covers single days and catches up on missed nights.
 
     """
 
@@ -107,28 +108,30 @@ class Job:
     old_names: tuple[str, str]
     lock_name: str
     at: time
-    makes: str
-    stale: str
-    product: TableProduct | IndexProduct
+    description: str
+    impact: str
+    target: TableTarget | IndexTarget
     depends_on: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()
     dated: bool = False
 
     @property
     def key(self) -> str:
-        """The job's key in the old page's HTTP calls."""
+        """The name with a lower-case first letter, as in the Java service's HTTP calls."""
         return self.name[0].lower() + self.name[1:]
 
     def needed(self) -> Mapping[sa.Table, set[str]]:
-        """The TCS columns that the job reads or writes, by table."""
+        """The names of the TCS columns that the job reads or writes, by table."""
         columns: dict[sa.Table, set[str]] = {}
-        for read in self.product.reads:
+        for read in self.target.reads:
             columns.setdefault(read.table, set()).update(read.columns)
-            if read.by is not None:
-                columns.setdefault(read.by.table, set()).add(read.by.name)
-            if read.through is not None:
-                columns.setdefault(read.through[0], set())
-        if isinstance(self.product, TableProduct):
-            target = self.product.target
+            if read.partition_column is not None:
+                columns.setdefault(read.partition_column.table, set()).add(
+                    read.partition_column.name
+                )
+            if read.join is not None:
+                columns.setdefault(read.join[0], set())
+        if isinstance(self.target, TableTarget):
+            target = self.target.spec
             columns.setdefault(target.table, set()).update(target.columns)
         return columns

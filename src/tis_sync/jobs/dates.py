@@ -1,6 +1,7 @@
-"""Where a period of dates lies as seen from a day; both ends included, a missing date fits nothing.
+"""Current, future and past: conditions on periods of dates.
 
-Each function gives a Polars condition that is never null.
+Both ends of a period are included. A condition on a missing date is false. Each function returns a
+Polars expression that is never null.
 """
 
 from datetime import date
@@ -9,15 +10,15 @@ import polars as pl
 
 
 def current(start: str, end: str, today: date) -> pl.Expr:
-    """Start <= today <= end, both dates present."""
+    """Start <= today <= end, and neither date is missing."""
     return ((pl.col(start) <= today) & (pl.col(end) >= today)).fill_null(False)
 
 
 def future(start: str, today: date) -> pl.Expr:
-    """Starts after today; the end does not matter."""
+    """The period starts after today; its end does not matter."""
     return (pl.col(start) > today).fill_null(False)
 
 
 def past(end: str, today: date) -> pl.Expr:
-    """Ended before today; the start does not matter."""
+    """The period ended before today; its start does not matter."""
     return (pl.col(end) < today).fill_null(False)

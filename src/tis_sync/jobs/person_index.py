@@ -1,50 +1,60 @@
-"""The index `persons`: one document a person and current placement."""
+"""The index `persons`: one document per person and current placement."""
 
-from datetime import date, time
+from datetime import time
 
 import polars as pl
-import sqlalchemy as sa
 
-from tis_sync.jobs.base import AsOf, IndexProduct, Job
+from tis_sync.jobs.base import AsOf, IndexTarget, Job
 from tis_sync.jobs.dates import current, future
-from tis_sync.jobs.reads import MEMBERSHIPS
+from tis_sync.jobs.reads import MEMBERSHIPS, current_placement
 from tis_sync.search.documents import DocumentForm
-from tis_sync.search.model import Filter, IndexSpec
+from tis_sync.search.model import Fields, FieldType, Filter, IndexSpec
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.read import Read
+from tis_sync.tcs.read import Read, always
 from tis_sync.tcs.source import Frames
 
-FIELDS = (
-    "personId",
-    "intrepidId",
-    "surname",
-    "forenames",
-    "fullName",
-    "gmcNumber",
-    "gdcNumber",
-    "publicHealthNumber",
-    "gradeId",
-    "gradeAbbreviation",
-    "siteId",
-    "siteCode",
-    "placementType",
-    "specialty",
-    "role",
-    "status",
-    "currentOwner",
-    "currentOwnerRule",
-    "trusts",
-    "programmeMemberships",
-)
+FIELDS: Fields = {
+    "personId": FieldType.LONG,
+    "intrepidId": FieldType.KEYWORD,
+    "surname": FieldType.KEYWORD,
+    "forenames": FieldType.KEYWORD,
+    "fullName": FieldType.TEXT,
+    "gmcNumber": FieldType.KEYWORD,
+    "gdcNumber": FieldType.KEYWORD,
+    "publicHealthNumber": FieldType.KEYWORD,
+    "gradeId": FieldType.LONG,
+    "gradeAbbreviation": FieldType.KEYWORD,
+    "siteId": FieldType.LONG,
+    "siteCode": FieldType.KEYWORD,
+    "placementType": FieldType.KEYWORD,
+    "specialty": FieldType.KEYWORD,
+    "role": FieldType.KEYWORD,
+    "status": FieldType.TEXT_AND_KEYWORD,
+    "currentOwner": FieldType.KEYWORD,
+    "currentOwnerRule": FieldType.KEYWORD,
+    "trusts": {"personId": FieldType.LONG, "trustId": FieldType.LONG},
+    "programmeMemberships": {
+        "id": FieldType.LONG,
+        "personId": FieldType.LONG,
+        "programmeId": FieldType.LONG,
+        "programmeName": FieldType.KEYWORD,
+        "programmeNumber": FieldType.KEYWORD,
+        "programmeMembershipStatus": FieldType.KEYWORD,
+    },
+}
 
 
 def views(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    """The person views: a row a person and current placement, or a person without one.
+    """One row per person and current placement, and one per person without a current placement.
 
-    Persons without contact details are left out. `specialty` is the name of the placement's
-    primary specialty (the smallest id, if it has several); `trusts` and `programmeMemberships` are
-    lists of objects, sorted by trust and by curriculum membership. Columns: `FIELDS`, with
-    integers for ids, and documentId: the person's id, with the placement's where there is one.
+    Persons without contact details are left out. `specialty` is the name of the placement's primary
+    specialty; if there are several, the one with the smallest id. `trusts` and
+    `programmeMemberships` are lists of structs, sorted by trust and by curriculum membership.
+
+    Returns:
+        The columns of `FIELDS` (LONG is Int64, the others are String), and documentId (String):
+        PERSON or PERSON-PLACEMENT.
+
     """
     placements = (
         frames["Placement"]
@@ -77,7 +87,7 @@ def views(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
             how="left",
         )
         .join(placements, on="personId", how="left")
-        # The lists last: every join copies what it finds.
+        # Join the lists last, because every join copies its columns.
         .join(_trusts(frames), on="personId", how="left")
         .join(_memberships(frames, as_of), on="personId", how="left")
         .with_columns(
@@ -100,14 +110,14 @@ def views(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
 
 
 def _specialties(frames: Frames) -> pl.LazyFrame:
-    """The name of each placement's primary specialty; read are only links of that kind."""
-    # The links are read whole, the placements by partition: what is not theirs goes first, or the
-    # work of a partition would grow with the size of TCS.
-    theirs = frames["Placement"].lazy().select("id")
+    """The name of the primary specialty of each placement: placementId, specialty."""
+    # The links of all placements are read, but only the placements of one partition. Drop the other
+    # links first, or the work of a partition would grow with the size of TCS.
+    placements = frames["Placement"].lazy().select("id")
     return (
         frames["PlacementSpecialty"]
         .lazy()
-        .join(theirs, left_on="placementId", right_on="id", how="semi")
+        .join(placements, left_on="placementId", right_on="id", how="semi")
         .group_by("placementId")
         .agg(specialtyId=pl.col("specialtyId").min())
         .join(frames["Specialty"].lazy(), left_on="specialtyId", right_on="id")
@@ -127,7 +137,7 @@ def _trusts(frames: Frames) -> pl.LazyFrame:
 
 
 def _memberships(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    """One object a curriculum membership; PAST also where a date of the membership is missing."""
+    """One struct per curriculum membership; PAST also applies if one of its dates is missing."""
     status = (
         pl.when(current("programmeStartDate", "programmeEndDate", as_of.today))
         .then(pl.lit("CURRENT"))
@@ -157,52 +167,9 @@ def _memberships(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
     )
 
 
-def _current_placement(today: date) -> sa.ColumnElement[bool]:
-    return sa.and_(t.Placement.c.dateFrom <= today, t.Placement.c.dateTo >= today)
-
-
-def _primary(_today: date) -> sa.ColumnElement[bool]:
-    return t.PlacementSpecialty.c.placementSpecialtyType == "PRIMARY"
-
-
-KEYWORD = {"type": "keyword", "ignore_above": 8191}  # Lucene takes terms up to 32,766 bytes
-LONG = {"type": "long"}
-
 PERSONS = IndexSpec(
     alias="persons",
-    mapping={
-        **dict.fromkeys(("personId", "gradeId", "siteId"), LONG),
-        **dict.fromkeys(
-            (
-                "intrepidId",
-                "surname",
-                "forenames",
-                "gmcNumber",
-                "gdcNumber",
-                "publicHealthNumber",
-                "gradeAbbreviation",
-                "siteCode",
-                "placementType",
-                "specialty",
-                "role",
-                "currentOwner",
-                "currentOwnerRule",
-            ),
-            KEYWORD,
-        ),
-        "fullName": {"type": "text"},
-        "status": {"type": "text", "fields": {"keyword": KEYWORD}},
-        "trusts": {"type": "nested", "properties": {"personId": LONG, "trustId": LONG}},
-        "programmeMemberships": {
-            "type": "nested",
-            "properties": {
-                **dict.fromkeys(("id", "personId", "programmeId"), LONG),
-                **dict.fromkeys(
-                    ("programmeName", "programmeNumber", "programmeMembershipStatus"), KEYWORD
-                ),
-            },
-        },
-    },
+    fields=FIELDS,
     filters=(
         Filter("owner", text="currentOwner"),
         Filter("status", text="status.keyword"),
@@ -225,27 +192,31 @@ PERSON_INDEX = Job(
     old_names=("PersonElasticSearchJob", "personElasticSearchSync"),
     lock_name="personsElasticSearchScheduledTask",
     at=time(1, 29),
-    makes="the index persons holds one document a person and current placement",
-    stale="people are missing from search, or found as they were yesterday",
-    product=IndexProduct(
+    description="Keeps one document per person and current placement in the index persons",
+    impact="people are missing from search, or search shows yesterday's data about them",
+    target=IndexTarget(
         spec=PERSONS,
         reads=(
             Read(
                 t.Person,
                 ("id", "intrepidId", "role", "status", "publicHealthNumber"),
-                by=t.Person.c.id,
+                partition_column=t.Person.c.id,
             ),
-            Read(t.ContactDetails, ("id", "surname", "forenames"), by=t.ContactDetails.c.id),
-            Read(t.GmcDetails, ("id", "gmcNumber"), by=t.GmcDetails.c.id),
-            Read(t.GdcDetails, ("id", "gdcNumber"), by=t.GdcDetails.c.id),
-            Read(t.PersonOwner, ("id", "owner", "rule"), by=t.PersonOwner.c.id),
-            Read(t.PersonTrust, ("personId", "trustId"), by=t.PersonTrust.c.personId),
+            Read(
+                t.ContactDetails,
+                ("id", "surname", "forenames"),
+                partition_column=t.ContactDetails.c.id,
+            ),
+            Read(t.GmcDetails, ("id", "gmcNumber"), partition_column=t.GmcDetails.c.id),
+            Read(t.GdcDetails, ("id", "gdcNumber"), partition_column=t.GdcDetails.c.id),
+            Read(t.PersonOwner, ("id", "owner", "rule"), partition_column=t.PersonOwner.c.id),
+            Read(t.PersonTrust, ("personId", "trustId"), partition_column=t.PersonTrust.c.personId),
             MEMBERSHIPS,
             Read(
                 t.CurriculumMembership,
                 ("id", "programmeMembershipUuid"),
-                by=t.ProgrammeMembership.c.personId,
-                through=(
+                partition_column=t.ProgrammeMembership.c.personId,
+                join=(
                     t.ProgrammeMembership,
                     t.CurriculumMembership.c.programmeMembershipUuid
                     == t.ProgrammeMembership.c.uuid,
@@ -264,22 +235,26 @@ PERSON_INDEX = Job(
                     "gradeAbbreviation",
                     "placementType",
                 ),
-                by=t.Placement.c.traineeId,
-                where=_current_placement,
+                partition_column=t.Placement.c.traineeId,
+                where=current_placement,
             ),
-            # Whole: a scan is quicker than a lookup a placement, and two integers a row are small.
-            Read(t.PlacementSpecialty, ("placementId", "specialtyId"), where=_primary),
+            # All links: a scan is faster than a lookup per placement, and a row is two integers.
+            Read(
+                t.PlacementSpecialty,
+                ("placementId", "specialtyId"),
+                where=always(t.PlacementSpecialty.c.placementSpecialtyType == "PRIMARY"),
+            ),
             Read(t.Programme, ("id", "programmeName", "programmeNumber")),
             Read(t.Specialty, ("id", "name")),
         ),
         views=views,
         form=DocumentForm(
             key="personId",
-            fields=FIELDS,
+            fields=tuple(FIELDS),
             sorted_by=("surname", "forenames"),
             searched=("gmcNumber", "gdcNumber", "publicHealthNumber", "personId"),
         ),
-        keys=t.Person.c.id,
+        partition_column=t.Person.c.id,
     ),
     depends_on=(
         "PersonOwnerRebuildJob",

@@ -4,23 +4,29 @@ from datetime import time
 
 import polars as pl
 
-from tis_sync.jobs.base import AsOf, Job, TableProduct
+from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.dates import current, future, past
 from tis_sync.jobs.reads import MEMBERSHIPS, PLACEMENTS
-from tis_sync.reconcile.plan import TableTarget
+from tis_sync.reconcile.table_plan import TableSpec
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import Frames
 
 
 def desired(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    """One row a Person: id, owner, rule (the first rule that yields an owner; null when none does).
+    """One row per person: id (Int64), owner and rule (String).
 
-    P1 a current programme membership, earliest start; P2 a current placement, earliest start;
-    P5 a membership that starts after today, earliest start; P6 such a placement; P7 a membership
-    that ended before today, latest end; P8 such a placement. A membership's owner is its
-    programme's, a placement's is its post's; those without an owner do not count. Between equal
-    dates the smallest key wins.
+    The first rule that gives an owner wins; if none does, owner and rule are null:
+
+    P1  a current programme membership, the earliest start
+    P2  a current placement, the earliest start
+    P5  a programme membership that starts after today, the earliest start
+    P6  a placement that starts after today, the earliest start
+    P7  a programme membership that ended before today, the latest end
+    P8  a placement that ended before today, the latest end
+
+    The owner of a membership is that of its programme; the owner of a placement is that of its
+    post. Records without an owner are skipped. If dates are equal, the smallest key wins.
     """
     today = as_of.today
     memberships = (
@@ -54,12 +60,12 @@ def desired(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
 
 
 def _best(
-    records: pl.LazyFrame, rule: str, fits: pl.Expr, by: str, *, latest: bool = False
+    records: pl.LazyFrame, rule: str, condition: pl.Expr, date_column: str, *, latest: bool = False
 ) -> pl.LazyFrame:
-    """The record of each person that a rule picks: personId, owner, rule."""
+    """The record that a rule selects for each person: personId, owner, rule."""
     return (
-        records.filter(fits & pl.col("owner").is_not_null() & pl.col("personId").is_not_null())
-        .sort("personId", by, "key", descending=[False, latest, False])
+        records.filter(condition & pl.col("owner").is_not_null() & pl.col("personId").is_not_null())
+        .sort("personId", date_column, "key", descending=[False, latest, False])
         .unique("personId", keep="first", maintain_order=True)
         .select("personId", "owner", rule=pl.lit(rule))
     )
@@ -70,12 +76,12 @@ PERSON_OWNER = Job(
     old_names=("PersonOwnerRebuildJob", "personOwnerRebuildJob"),
     lock_name="personOwnerRebuildScheduledTask",
     at=time(0, 5),
-    makes="PersonOwner holds exactly one row a person, with the owner that the rules give",
-    stale="people are shown under yesterday's local office, or under none",
-    product=TableProduct(
-        target=TableTarget(t.PersonOwner, ("id",), ("owner", "rule"), t.PersonOwner.c.id),
+    description="Keeps one row per person in PersonOwner, with the owner that the rules give",
+    impact="people are shown under yesterday's local office, or under none",
+    target=TableTarget(
+        spec=TableSpec(t.PersonOwner, ("id",), ("owner", "rule"), t.PersonOwner.c.id),
         reads=(
-            Read(t.Person, ("id",), by=t.Person.c.id),
+            Read(t.Person, ("id",), partition_column=t.Person.c.id),
             MEMBERSHIPS,
             PLACEMENTS,
             Read(t.Programme, ("id", "owner")),

@@ -1,22 +1,23 @@
-"""Person.status: is a person training now, as far as their programme memberships say?"""
+"""Person.status: whether a person is in training, according to their programme memberships."""
 
 from datetime import time
 
 import polars as pl
 
-from tis_sync.jobs.base import AsOf, Job, TableProduct
+from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.dates import current
 from tis_sync.jobs.reads import MEMBERSHIPS
-from tis_sync.reconcile.plan import TableTarget
+from tis_sync.reconcile.table_plan import TableSpec
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.source import Frames
 
 
 def desired(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    """The persons looked at: id, status (CURRENT if any membership is current today, or INACTIVE).
+    """The status of the persons in question: id (Int64), status (String).
 
-    Looked at are persons with a membership that starts on a day D, or ended on the day before, for
-    every D from `as_of.first` to `as_of.last`; with `as_of.every`, all who have a membership.
+    The status is CURRENT if any membership is current today, otherwise INACTIVE. A person is
+    considered if a membership starts on a day D, or ended on the day before D, for any D from
+    `as_of.first` to `as_of.last`; with `as_of.every`, if they have a membership.
     """
     touched = (
         pl.col("programmeStartDate").is_between(as_of.first, as_of.last)
@@ -41,10 +42,10 @@ PERSON_RECORD_STATUS = Job(
     old_names=("PersonRecordStatusJob", "personRecordStatusJob"),
     lock_name="personRecordStatusScheduledTask",
     at=time(2, 0),
-    makes="Person.status is CURRENT or INACTIVE as memberships that began or ended say",
-    stale="people who started show as inactive, and people who left as current",
-    product=TableProduct(
-        target=TableTarget(t.Person, ("id",), ("status",), t.Person.c.id, columns_only=True),
+    description="Sets Person.status to CURRENT or INACTIVE when programme memberships start or end",
+    impact="people who have started are shown as inactive, and people who have left as current",
+    target=TableTarget(
+        spec=TableSpec(t.Person, ("id",), ("status",), t.Person.c.id, columns_only=True),
         reads=(MEMBERSHIPS,),
         desired=desired,
     ),

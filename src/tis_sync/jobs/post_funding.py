@@ -1,22 +1,23 @@
-"""Post.fundingStatus: a post whose last funding has ended is no longer funded."""
+"""Post.fundingStatus: a post whose last funding has ended is inactive."""
 
 from datetime import time
 
 import polars as pl
 
-from tis_sync.jobs.base import AsOf, Job, TableProduct
-from tis_sync.reconcile.plan import TableTarget
+from tis_sync.jobs.base import AsOf, Job, TableTarget
+from tis_sync.reconcile.table_plan import TableSpec
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import Frames
 
 
 def desired(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    """The posts to close: id, fundingStatus (INACTIVE).
+    """The posts that become inactive: id (Int64), fundingStatus (String, always INACTIVE).
 
-    For a day D: posts with at least one funding that has a start date and ended on the day before
-    D, all of whose fundings have an end date, none later than that. As the latest end of such a
-    post is the day before D, all days from `as_of.first` to `as_of.last` are one condition.
+    For a day D, these are the posts with at least one funding that has a start date and ended on
+    the day before D, provided that all fundings of the post have an end date and none ends later.
+    The latest end of such a post is the day before D, so a single condition covers all D from
+    `as_of.first` to `as_of.last`.
     """
     last_end = pl.col("endDate").max()
     return (
@@ -42,15 +43,15 @@ POST_FUNDING_STATUS = Job(
     old_names=("PostFundingStatusSyncJob", "postFundingStatusSyncJob"),
     lock_name="postFundingStatusSyncJobTask",
     at=time(1, 45),
-    makes="Post.fundingStatus is INACTIVE where the last funding has ended",
-    stale="posts whose funding has ended still show as funded",
-    product=TableProduct(
-        target=TableTarget(t.Post, ("id",), ("fundingStatus",), t.Post.c.id, columns_only=True),
+    description="Sets Post.fundingStatus to INACTIVE when the last funding of a post has ended",
+    impact="posts whose funding has ended are still shown as funded",
+    target=TableTarget(
+        spec=TableSpec(t.Post, ("id",), ("fundingStatus",), t.Post.c.id, columns_only=True),
         reads=(
             Read(
                 t.PostFunding,
                 ("id", "postId", "startDate", "endDate"),
-                by=t.PostFunding.c.postId,
+                partition_column=t.PostFunding.c.postId,
             ),
         ),
         desired=desired,

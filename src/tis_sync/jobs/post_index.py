@@ -1,44 +1,51 @@
-"""The index `posts`: one document a post."""
+"""The index `posts`: one document per post."""
 
-from datetime import date, time
+from datetime import time
 
 import polars as pl
-import sqlalchemy as sa
 
-from tis_sync.jobs.base import AsOf, IndexProduct, Job
+from tis_sync.jobs.base import AsOf, IndexTarget, Job
 from tis_sync.jobs.dates import current
+from tis_sync.jobs.reads import current_placement
 from tis_sync.search.documents import DocumentForm
-from tis_sync.search.model import Filter, IndexSpec
+from tis_sync.search.model import Fields, FieldType, Filter, IndexSpec
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import Frames
 
-FIELDS = (
-    "id",
-    "currentTraineeSurnames",
-    "currentTraineeForenames",
-    "nationalPostNumber",
-    "primarySiteId",
-    "approvedGradeId",
-    "primarySpecialtyId",
-    "primarySpecialtyCode",
-    "primarySpecialtyName",
-    "programmeNames",
-    "programmeIds",
-    "fundingTypes",
-    "status",
-    "owner",
-    "trustIds",
-)
+FIELDS: Fields = {
+    "id": FieldType.LONG,
+    "currentTraineeSurnames": FieldType.KEYWORD,
+    "currentTraineeForenames": FieldType.KEYWORD,
+    "nationalPostNumber": FieldType.KEYWORD,
+    "primarySiteId": FieldType.LONG,
+    "approvedGradeId": FieldType.LONG,
+    "primarySpecialtyId": FieldType.LONG,
+    "primarySpecialtyCode": FieldType.KEYWORD,
+    "primarySpecialtyName": FieldType.KEYWORD,
+    "programmeNames": FieldType.KEYWORD,
+    "programmeIds": FieldType.LONG,
+    "fundingTypes": FieldType.KEYWORD,
+    "status": FieldType.KEYWORD,
+    "owner": FieldType.KEYWORD,
+    "trustIds": FieldType.LONG,
+}
 
 
 def views(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    """The post views: a row a post; columns `FIELDS`, documentId, and programmes for searching.
+    """One row per post.
 
-    The names of the distinct trainees placed there today are joined by ", " in trainee order, null
-    when there are none. Of several primary sites, approved grades or primary specialties the
-    smallest id counts. `programmeNames` follows `programmeIds`; `fundingTypes` are those of
-    fundings current today or without an end, sorted; `status` is the post's fundingStatus.
+    The names of the distinct trainees placed there today are joined by ", " in the order of trainee
+    ids, or null if there are none. If there are several primary sites, approved grades or primary
+    specialties, the one with the smallest id counts. `programmeNames` has the order of
+    `programmeIds`. `fundingTypes` are the sorted types of fundings that are current today or have
+    no end. `status` is the fundingStatus of the post.
+
+    Returns:
+        The columns of `FIELDS` (LONG is Int64, the others are String; columns with a plural name
+        are lists, except those of trainees), documentId (String): the id of the post, and
+        programmes (String): the programme names to search.
+
     """
     return (
         frames["Post"]
@@ -84,7 +91,7 @@ def views(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
 
 
 def _trainees(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
-    # Placements and names are read whole, posts by partition: those of others go first.
+    # All placements and names are read, but only the posts of one partition. Drop the others first.
     posts = frames["Post"].lazy().select("id")
     placements = (
         frames["Placement"]
@@ -94,12 +101,12 @@ def _trainees(frames: Frames, as_of: AsOf) -> pl.LazyFrame:
         .select("postId", "traineeId")
         .unique()
     )
-    theirs = placements.select("traineeId")
+    trainees = placements.select("traineeId")
     names = (
         frames["ContactDetails"]
         .lazy()
         .rename({"id": "traineeId"})
-        .join(theirs, on="traineeId", how="semi")
+        .join(trainees, on="traineeId", how="semi")
     )
     return (
         placements.join(names, on="traineeId")
@@ -118,7 +125,7 @@ def _joined(column: str) -> pl.Expr:
 
 
 def _smallest(frames: Frames, table: str, value: str, kind: str, name: str) -> pl.LazyFrame:
-    """The smallest id of a kind that a post has in a link table: id (the post's), `name`."""
+    """The smallest id of one kind in a link table: id (of the post), and a column called `name`."""
     kind_column = {
         "PostSite": "postSiteType",
         "PostGrade": "postGradeType",
@@ -163,42 +170,9 @@ def _trusts(frames: Frames) -> pl.LazyFrame:
     )
 
 
-def _current_placement(today: date) -> sa.ColumnElement[bool]:
-    return sa.and_(t.Placement.c.dateFrom <= today, t.Placement.c.dateTo >= today)
-
-
-KEYWORD = {"type": "keyword", "ignore_above": 8191}
-LONG = {"type": "long"}
-
 POSTS = IndexSpec(
     alias="posts",
-    mapping={
-        **dict.fromkeys(
-            (
-                "id",
-                "primarySiteId",
-                "approvedGradeId",
-                "primarySpecialtyId",
-                "programmeIds",
-                "trustIds",
-            ),
-            LONG,
-        ),
-        **dict.fromkeys(
-            (
-                "currentTraineeSurnames",
-                "currentTraineeForenames",
-                "nationalPostNumber",
-                "primarySpecialtyCode",
-                "primarySpecialtyName",
-                "programmeNames",
-                "fundingTypes",
-                "status",
-                "owner",
-            ),
-            KEYWORD,
-        ),
-    },
+    fields=FIELDS,
     filters=(
         Filter("owner", text="owner"),
         Filter("status", text="status"),
@@ -216,42 +190,56 @@ POST_INDEX = Job(
     old_names=("PostElasticSearchJob", "postElasticSearchSync"),
     lock_name="postsElasticSearchScheduledTask",
     at=time(1, 55),
-    makes="the index posts holds one document a post",
-    stale="posts are missing from search, or found as they were yesterday",
-    product=IndexProduct(
+    description="Keeps one document per post in the index posts",
+    impact="posts are missing from search, or search shows yesterday's data about them",
+    target=IndexTarget(
         spec=POSTS,
         reads=(
-            Read(t.Post, ("id", "nationalPostNumber", "owner", "fundingStatus"), by=t.Post.c.id),
+            Read(
+                t.Post,
+                ("id", "nationalPostNumber", "owner", "fundingStatus"),
+                partition_column=t.Post.c.id,
+            ),
+            # All placements and names: a scan is faster than a lookup per post or trainee.
             Read(
                 t.Placement,
                 ("id", "traineeId", "postId", "dateFrom", "dateTo"),
-                where=_current_placement,
+                where=current_placement,
             ),
-            # These two whole: one scan is quicker than a lookup a post, or a trainee.
             Read(t.ContactDetails, ("id", "surname", "forenames")),
-            Read(t.PostSite, ("id", "postId", "siteId", "postSiteType"), by=t.PostSite.c.postId),
             Read(
-                t.PostGrade, ("id", "postId", "gradeId", "postGradeType"), by=t.PostGrade.c.postId
+                t.PostSite,
+                ("id", "postId", "siteId", "postSiteType"),
+                partition_column=t.PostSite.c.postId,
+            ),
+            Read(
+                t.PostGrade,
+                ("id", "postId", "gradeId", "postGradeType"),
+                partition_column=t.PostGrade.c.postId,
             ),
             Read(
                 t.PostSpecialty,
                 ("id", "postId", "specialtyId", "postSpecialtyType"),
-                by=t.PostSpecialty.c.postId,
+                partition_column=t.PostSpecialty.c.postId,
             ),
-            Read(t.ProgrammePost, ("programmeId", "postId"), by=t.ProgrammePost.c.postId),
+            Read(
+                t.ProgrammePost,
+                ("programmeId", "postId"),
+                partition_column=t.ProgrammePost.c.postId,
+            ),
             Read(
                 t.PostFunding,
                 ("id", "postId", "startDate", "endDate", "fundingType"),
-                by=t.PostFunding.c.postId,
+                partition_column=t.PostFunding.c.postId,
             ),
-            Read(t.PostTrust, ("postId", "trustId"), by=t.PostTrust.c.postId),
+            Read(t.PostTrust, ("postId", "trustId"), partition_column=t.PostTrust.c.postId),
             Read(t.Programme, ("id", "programmeName")),
             Read(t.Specialty, ("id", "specialtyCode", "name")),
         ),
         views=views,
         form=DocumentForm(
             key="id",
-            fields=FIELDS,
+            fields=tuple(FIELDS),
             sorted_by=("nationalPostNumber",),
             searched=(
                 "currentTraineeSurnames",
@@ -261,7 +249,7 @@ POST_INDEX = Job(
                 "id",
             ),
         ),
-        keys=t.Post.c.id,
+        partition_column=t.Post.c.id,
     ),
     depends_on=("PostEmployingBodyTrustJob", "PostTrainingBodyTrustJob"),
 )

@@ -1,1 +1,1 @@
-"""Plan the difference between what should be and what is, guard it, carry it out."""
+"""Reconciliation: plan the difference between desired and existing state, check it, apply it."""

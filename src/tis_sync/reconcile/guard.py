@@ -1,29 +1,32 @@
-"""The guard: a plan that takes too much away is held until a person lets it through."""
+"""The guard: a plan that removes too much is held until a person approves it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Limits of what a run may take away without being asked.
+    """The limits on what a run may remove without approval.
 
     Attributes:
-        share: the largest share of what exists, between 0 and 1.
-        rows: so few may always go.
+        share: the largest share of the existing records, between 0 and 1.
+        rows: the number of records that may always be removed.
 
     """
 
     share: float
     rows: int
 
-    def objection(self, *, existing: int, removed: int, emptied: int, what: str) -> str | None:
-        """Why a plan is held; None: it may pass.
+    def objection(self, *, existing: int, removed: int, emptied: int, name: str) -> str | None:
+        """Return why a plan must be held.
 
         Args:
-            existing: records (or documents) before, duplicates not counted.
-            removed: how many of them would go.
-            emptied: how many would lose their last value.
-            what: the table or index, for the message.
+            existing: existing records (or documents), without duplicates.
+            removed: how many of them the plan removes.
+            emptied: how many of them would lose their last value.
+            name: the name of the table or index.
+
+        Returns:
+            A predicate for the message, or None if the plan may be applied.
 
         """
         lost = removed + emptied
@@ -31,7 +34,6 @@ class Guard:
             return None
         parts = [f"remove {removed:,}" if removed else "", f"empty {emptied:,}" if emptied else ""]
         return (
-            f"would {' and '.join(filter(None, parts))} of {existing:,} records of {what}, "
-            f"more than {self.share:.0%}; nothing was written. If the source is right, "
-            "run it again with --approve"
+            f"would {' and '.join(filter(None, parts))} of {existing:,} records of {name}, "
+            f"more than {self.share:.0%}"
         )

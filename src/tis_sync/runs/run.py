@@ -1,26 +1,63 @@
-"""What a run is: how it was asked for, and what the history knows of it."""
+"""A run of a job or of a whole night: its states, its options, and its row in the history."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from json import dumps, loads
+from typing import Any
+from uuid import uuid4
 
 from tis_sync.jobs.base import AsOf
 
-State = Literal["queued", "running", "held", "succeeded", "failed", "cancelled"]
-ACTIVE = ("queued", "running")
 NIGHT = "night"  # the name under which a whole night is recorded
 
 
+class RunState(StrEnum):
+    """The state of a run."""
+
+    QUEUED = "queued"  # requested; no worker has begun it
+    RUNNING = "running"
+    HELD = "held"  # the guard holds its plan; nothing was written
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Trigger(StrEnum):
+    """What requested a run, an export command or a generation of records."""
+
+    MANUAL = "manual"  # a person or a program, on the command line, in the console or by the API
+    SCHEDULE = "schedule"
+    START = "start"  # a worker that started during the night
+    FOLLOW_UP = "follow-up"  # a run whose target this job builds on
+    NIGHT = "night"
+    MESSAGE = "message"  # a message from the broker
+    CATCH_UP = "catch-up"  # a monitor that found a missed schedule
+    EXPORT = "export"  # an export command that needs fresh records
+
+
+class Phase(StrEnum):
+    """What a run is doing."""
+
+    CHECK = "check"
+    PLAN = "plan"
+    APPLY = "apply"
+    FILL = "fill"
+    PUBLISH = "publish"
+    REPLACE = "replace"
+    WAITING = "waiting"  # for its next attempt
+
+
 @dataclass(frozen=True)
-class Options:
-    """How a run was asked for.
+class RunOptions:
+    """How a run was requested.
 
     Attributes:
-        date: what `--date` said: YYYY-MM-DD, ANY, NONE, or None for the usual days.
-        dry_run: plan and show, write nothing.
+        date: the value of `--date`: YYYY-MM-DD, ANY, NONE, or None for the usual days.
+        dry_run: plan, and write nothing.
         rebuild: replace the whole table, or build the whole index.
-        approve: let the plan through that the guard would hold.
-        follow_ups: run the jobs that follow, if this one changed something.
+        approve: apply the plan even if the guard would hold it.
+        follow_ups: run the jobs that build on this one if it changed something.
 
     """
 
@@ -32,21 +69,35 @@ class Options:
 
 
 @dataclass(frozen=True)
+class RunDetail:
+    """What is kept about a run besides its counts.
+
+    Attributes:
+        sample: for a dry run, the first records of each kind that it would write.
+        duplicates: surplus rows of a table that the run removed.
+
+    """
+
+    sample: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    duplicates: int = 0
+
+
+@dataclass(frozen=True)
 class Run:
-    """One run, or one night, as the history has it. Counts are None before they are known."""
+    """One run or one night, as recorded in the history. Counts are None until they are known."""
 
     id: str
     job: str
-    trigger: str
-    who: str
+    trigger: Trigger
+    requested_by: str
     parent: str | None
     as_of: AsOf
-    options: Options
-    state: State
+    options: RunOptions
+    state: RunState
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    phase: str | None
+    phase: Phase | None
     partitions: int | None
     partitions_done: int
     considered: int | None
@@ -56,36 +107,103 @@ class Run:
     set_aside: int | None
     size: int | None
     error: str | None
-    detail: dict[str, Any]
+    detail: RunDetail
 
     @property
     def is_active(self) -> bool:
-        """Still queued or running."""
-        return self.state in ACTIVE
+        """Whether the run is queued or running."""
+        return self.state in {RunState.QUEUED, RunState.RUNNING}
 
     @property
     def seconds(self) -> float | None:
-        """How long it ran; None while it has not ended, or never began."""
+        """How long it ran; None until it has ended, or if it never began."""
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds()
 
     @property
-    def wrote(self) -> int:
-        """Records added, changed and removed, together; none where the plan was held.
+    def written(self) -> int:
+        """Records added, changed and removed in total; zero if the plan was held.
 
-        Of a dry run: as many as would have been.
+        For a dry run, the number that would have been written.
         """
-        if self.state == "held":
+        if self.state == RunState.HELD:
             return 0
         return (self.added or 0) + (self.changed or 0) + (self.removed or 0)
 
+    @property
+    def build_name(self) -> str:
+        """The run's part of the name of an index; it stays the same when the run is resumed."""
+        return self.id.replace("-", "")[:16]
+
+    @property
+    def lock_owner(self) -> str:
+        """The name under which the run holds the Java service's lock."""
+        return f"tis-sync {self.id}"
+
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """One line of a run's log."""
 
     id: int
     at: datetime
     level: str
     text: str
+
+
+def queued_row(
+    job: str,
+    trigger: Trigger,
+    requested_by: str,
+    as_of: AsOf,
+    options: RunOptions,
+    now: datetime,
+    parent: str | None,
+) -> dict[str, Any]:
+    """The row of the table `run` for a run that has just been requested, by column."""
+    return {
+        "id": str(uuid4()),
+        "job": job,
+        "trigger": trigger,
+        "requested_by": requested_by,
+        "parent": parent,
+        "as_of": dumps(asdict(as_of), default=date.isoformat),
+        "options": dumps(asdict(options)),
+        "dry_run": options.dry_run,
+        "state": RunState.QUEUED,
+        "active_job": job,
+        "rerun_requested": False,
+        "created_at": now,
+        "partitions_done": 0,
+    }
+
+
+def run_from_row(row: dict[str, Any]) -> Run:
+    """Convert a row of the table `run`."""
+    as_of = loads(row["as_of"])
+    days = {name: date.fromisoformat(as_of[name]) for name in ("today", "first", "last")}
+    return Run(
+        id=row["id"],
+        job=row["job"],
+        trigger=Trigger(row["trigger"]),
+        requested_by=row["requested_by"],
+        parent=row["parent"],
+        as_of=AsOf(**days, every=as_of["every"]),
+        options=RunOptions(**loads(row["options"])),
+        state=RunState(row["state"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        phase=None if row["phase"] is None else Phase(row["phase"]),
+        partitions=row["partitions"],
+        partitions_done=row["partitions_done"] or 0,
+        considered=row["considered"],
+        added=row["added"],
+        changed=row["changed"],
+        removed=row["removed"],
+        set_aside=row["set_aside"],
+        size=row["size"],
+        error=row["error"],
+        detail=RunDetail(**loads(row["detail"] or "{}")),
+    )

@@ -1,29 +1,28 @@
-"""When jobs run by themselves: their times, as DBOS schedules, and the night at a start."""
+"""When jobs start automatically: their schedules, and the night that a starting worker runs."""
 
 from datetime import datetime, time, timedelta
 
-from dbos import DBOS, ScheduleInput
+from sqlalchemy.exc import DBAPIError
 
-from tis_sync.errors import AlreadyRunningError, UsageError
+from tis_sync.db.driver_errors import as_transient_error
+from tis_sync.durable import Schedule, client
+from tis_sync.errors import UsageError
 from tis_sync.jobs.base import Job
-from tis_sync.jobs.catalogue import BY_NAME, JOBS, job_named
-from tis_sync.logs import get
-from tis_sync.runs.ask import ask, ask_for_night
-from tis_sync.runs.registry import REGISTRY
-from tis_sync.runs.run import Options
-from tis_sync.runs.services import Services, services
-from tis_sync.runs.step import step
-from tis_sync.runs.workflows import RUNS_QUEUE, start, start_night
+from tis_sync.jobs.catalogue import JOBS, job_named
+from tis_sync.runs.request import request_night
+from tis_sync.runs.run import RunOptions, Trigger
+from tis_sync.runs.services import Services
+from tis_sync.runs.workflow import RUN_SCHEDULED, start_night
 from tis_sync.settings import Settings
 
-PREFIX = "tis_sync."  # of the names of our schedules in DBOS
+PREFIX = "tis_sync."  # begins the names of our schedules in DBOS
 
 
 def times(settings: Settings) -> dict[str, time]:
-    """The time of day, UTC, of each job: the job's own, or the setting's.
+    """The time of day (UTC) of each job by name: the job's own, or the one in the settings.
 
     Raises:
-        UsageError: the setting names an unknown job, or a time not of the form HH:MM.
+        UsageError: the setting names an unknown job, or has a time not of the form HH:MM.
 
     """
     chosen = {job.name: job.at for job in JOBS}
@@ -40,7 +39,7 @@ def times(settings: Settings) -> dict[str, time]:
 
 
 def last_time(at: time, now: datetime) -> datetime:
-    """The last moment, not after `now`, at which a daily time of day (UTC) came."""
+    """The last occurrence of a time of day (UTC), up to and including `now`."""
     today = now.replace(hour=at.hour, minute=at.minute, second=0, microsecond=0)
     return today if today <= now else today - timedelta(days=1)
 
@@ -50,46 +49,80 @@ def schedule_name(job: Job) -> str:
     return PREFIX + job.name
 
 
-def register(settings: Settings) -> None:
-    """Create or update the schedules of all jobs; one that is paused stays paused."""
-    schedules: list[ScheduleInput] = [
-        {
-            "schedule_name": schedule_name(BY_NAME[name]),
-            "workflow_fn": scheduled,
-            "schedule": f"{at.minute} {at.hour} * * *",
-            "context": name,
-            "queue_name": RUNS_QUEUE,
-        }
+def job_schedules(settings: Settings) -> list[Schedule]:
+    """The schedules of all jobs."""
+    return [
+        Schedule(PREFIX + name, RUN_SCHEDULED, f"{at.minute} {at.hour} * * *", name)
         for name, at in times(settings).items()
     ]
-    for made in REGISTRY.schedules:
-        schedules += made(settings)
-    DBOS.apply_schedules(schedules)
 
 
-@DBOS.workflow(name="tis_sync.scheduled")
-def scheduled(_at: datetime, job_name: str) -> None:
-    """A job's time has come. DBOS starts this once a time, however many workers there are."""
-    start(ask_scheduled(job_name))
+def start_night_if_due(s: Services) -> str | None:
+    """Start the night if it is now between the hours in the settings.
 
+    Returns:
+        The id of the night, or None if it was not started.
 
-@step
-def ask_scheduled(job_name: str) -> list[str]:
-    """Ask for a scheduled run; none if one is active already."""
-    s = services()
-    try:
-        run = ask(s, BY_NAME[job_name], trigger="schedule", who="schedule", options=Options())
-    except AlreadyRunningError as error:
-        get().info("not started", job=job_name, reason=str(error))
-        return []
-    return [run.id]
-
-
-def night_at_start(s: Services) -> str | None:
-    """Start the night if this process started in the hours of the setting; returns its run id."""
+    """
     first, before = s.settings.night_start_hours
     if not first <= s.clock().hour < before:
         return None
-    night = ask_for_night(s, trigger="start", who=s.worker_id, options=Options())
-    start_night(night.id)
+    options = RunOptions()
+    night = request_night(s, trigger=Trigger.START, requested_by=s.worker_id, options=options)
+    start_night(s, night.id)
     return night.id
+
+
+def pause(services: Services, job: Job) -> None:
+    """Pause the schedule of a job, so that it no longer starts automatically.
+
+    Raises:
+        UsageError: no worker has ever registered schedules here.
+
+    """
+    with client(services.settings) as dbos:
+        _require_schedule(services, job)
+        dbos.pause_schedule(schedule_name(job))
+
+
+def unpause(services: Services, job: Job) -> None:
+    """Unpause the schedule of a job.
+
+    Raises:
+        UsageError: no worker has ever registered schedules here.
+
+    """
+    with client(services.settings) as dbos:
+        _require_schedule(services, job)
+        dbos.resume_schedule(schedule_name(job))
+
+
+def _require_schedule(services: Services, job: Job) -> None:
+    if schedule_name(job) not in schedule_states(services):
+        raise UsageError(
+            "No schedules are registered yet. They are registered when `tis-sync work` first "
+            "starts."
+        )
+
+
+def schedule_states(services: Services) -> dict[str, str]:
+    """The states of our registered schedules by name: ACTIVE or PAUSED.
+
+    Raises:
+        UnreachableError: the state database does not answer.
+
+    """
+    with client(services.settings) as dbos:
+        try:
+            found = dbos.list_schedules(schedule_name_prefix=PREFIX)
+        except DBAPIError as error:
+            if (transient := as_transient_error(error)) is not None:
+                raise transient from error
+            return {}  # no worker has run here yet, so DBOS has no tables
+    return {str(schedule["schedule_name"]): str(schedule["status"]) for schedule in found}
+
+
+def paused_jobs(services: Services) -> frozenset[str]:
+    """The names of the jobs whose schedule is paused."""
+    states = schedule_states(services)
+    return frozenset(name.removeprefix(PREFIX) for name in states if states[name] == "PAUSED")

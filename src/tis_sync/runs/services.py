@@ -1,144 +1,166 @@
-"""What a process needs to carry runs out: settings, the three databases, the clock."""
+"""What a process works with: settings, clock, and servers, which are connected on first use."""
 
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from os import getpid
 from uuid import uuid4
 
-import sqlalchemy as sa
-
-from tis_sync.alerts.alarms import Alarms
-from tis_sync.alerts.send import send
+from tis_sync.alarms.delivery import notify
+from tis_sync.alarms.store import Alarms
+from tis_sync.db.database import Database, connect
+from tis_sync.durable import Engine, Workflow, enqueue_remotely
 from tis_sync.errors import UsageError
+from tis_sync.reconcile.workspace import Workspaces
 from tis_sync.runs.history import History
-from tis_sync.runs.workspace import Workspaces
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
 from tis_sync.settings import Settings
 from tis_sync.state.database import open_state
-from tis_sync.tcs.connect import connect, shown
 
 TCS_DIALECTS = {"sqlite", "mysql", "mariadb"}
 
 
 def utc_now() -> datetime:
-    """The present moment; the only place that asks the machine for it."""
+    """The current time in UTC; no other function reads the machine's clock."""
     return datetime.now(UTC)
 
 
 def clock_of(settings: Settings) -> Callable[[], datetime]:
-    """The clock that the settings want: the machine's, or, for a rehearsal, one ahead of it."""
+    """The machine's clock, shifted by the setting `clock_offset_seconds` (for rehearsals)."""
     offset = timedelta(seconds=settings.clock_offset_seconds)
     return lambda: utc_now() + offset
 
 
-@dataclass
 class Services:
-    """The servers of one process, connected when first used.
+    """The settings, the clock and the servers of one process.
+
+    Args:
+        settings: the configuration.
+        clock: returns the current time in UTC. None: the machine's clock (see `clock_of`).
 
     Attributes:
         settings: the configuration.
-        given_clock: tells the present moment, in UTC; a parameter so that tests own the time.
-            None: the clock that the settings want.
-        worker_id: names this process among all that ever carried out runs.
-        works: this process carries runs out (`tis_sync.runs.session`), and does not only look.
-        partition_slots: one for each partition that this process may have in memory.
+        clock: returns the current time in UTC.
+        worker_id: identifies this process among all that have ever carried out runs.
+        engine: carries out workflows in this process. None: this process does not work, and leaves
+            what it requests to workers.
+        partition_slots: limits how many partitions this process handles at the same time.
 
     """
 
-    settings: Settings
-    given_clock: Callable[[], datetime] | None = None
-    worker_id: str = field(
-        default_factory=lambda: f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
-    )
-    works: bool = False
-    partition_slots: threading.Semaphore = field(init=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or clock_of(settings)
+        self.worker_id = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
+        self.engine: Engine | None = None
+        self.partition_slots = threading.Semaphore(settings.partitions_at_once)
+        self._lock = threading.RLock()
+        self._state: Database | None = None
+        self._tcs: Database | None = None
+        self._search: SearchEngine | None = None
+        self._history: History | None = None
+        self._alarms: Alarms | None = None
+        self._workspaces: Workspaces | None = None
 
-    def __post_init__(self) -> None:
-        self.partition_slots = threading.Semaphore(self.settings.partitions_at_once)
+    @property
+    def state(self) -> Database:
+        """The state database, with its tables at the newest version.
 
-    @cached_property
-    def clock(self) -> Callable[[], datetime]:
-        """Tells the present moment, in UTC."""
-        return self.given_clock or clock_of(self.settings)
+        Raises:
+            UsageError, UnreachableError, SchemaError: see `open_state`.
 
-    @cached_property
-    def state(self) -> sa.Engine:
-        """The state database, its tables at the newest version."""
+        """
         with self._lock:
-            return open_state(self.settings)
+            if self._state is None:
+                self._state = open_state(self.settings)
+            return self._state
 
-    @cached_property
+    @property
     def history(self) -> History:
-        """The runs."""
-        return History(self.state)
+        """The history of runs."""
+        with self._lock:
+            if self._history is None:
+                self._history = History(self.state)
+            return self._history
 
-    @cached_property
+    @property
     def alarms(self) -> Alarms:
         """The alarms."""
-        return Alarms(self.state, self.settings.alert_urls)
+        with self._lock:
+            if self._alarms is None:
+                self._alarms = Alarms(self.state, self.settings.notification_urls)
+            return self._alarms
 
-    @cached_property
+    @property
     def workspaces(self) -> Workspaces:
-        """What this process keeps for the runs under way."""
-        return Workspaces(self.settings.home / "spool")
+        """What this process keeps in memory for its runs."""
+        with self._lock:
+            if self._workspaces is None:
+                self._workspaces = Workspaces(self.settings.home / "spool")
+            return self._workspaces
 
-    def tcs(self) -> sa.Engine:
+    def tcs(self) -> Database:
         """TCS.
 
         Raises:
-            UsageError: the URL names a database that TCS never lives in.
+            UsageError: the URL names an unsupported kind of database.
             UnreachableError: it does not answer.
 
         """
         with self._lock:
+            if self._tcs is None:
+                found = connect(self.settings.tcs(), name="TCS", setting="TIS_SYNC_TCS_URL")
+                if found.dialect not in TCS_DIALECTS:
+                    raise UsageError(
+                        f"TIS_SYNC_TCS_URL names {found.address}; TCS must be MySQL, MariaDB or "
+                        "SQLite."
+                    )
+                self._tcs = found
             return self._tcs
 
-    @cached_property
-    def _tcs(self) -> sa.Engine:
-        engine = connect(self.settings.tcs(), name="TCS", setting="TIS_SYNC_TCS_URL")
-        if engine.dialect.name not in TCS_DIALECTS:
-            raise UsageError(
-                f"TIS_SYNC_TCS_URL names {shown(engine.url)}; TCS is MySQL, MariaDB or SQLite."
-            )
-        return engine
-
     def search(self) -> SearchEngine:
-        """The search engine; not asked anything yet."""
+        """The search engine; it has not been contacted yet.
+
+        Raises:
+            UsageError: the URL is malformed.
+
+        """
         with self._lock:
+            if self._search is None:
+                self._search = connect_search(self.settings)
             return self._search
 
-    @cached_property
-    def _search(self) -> SearchEngine:
-        return connect_search(self.settings)
+    def notify(self, title: str, text: str) -> None:
+        """Send people a message that is not an alarm."""
+        notify(self.settings.notification_urls, title, text, level="info")
 
-    def tell(self, title: str, text: str) -> None:
-        """Tell people something that is no alarm."""
-        send(self.settings.alert_urls, title, text, level="info")
+    def enqueue(
+        self, workflow: Workflow, argument: str, *, workflow_id: str, partition: str | None = None
+    ) -> None:
+        """Have a workflow carried out, by this process if it works, otherwise by a worker.
+
+        Nothing happens if a workflow with this id was requested before.
+
+        Args:
+            workflow: the workflow.
+            argument: its argument, without the services.
+            workflow_id: its id.
+            partition: the partition key, if its queue has partitions.
+
+        """
+        if self.engine is None:
+            enqueue_remotely(self.settings, workflow, argument, workflow_id, partition)
+        else:
+            self.engine.wake()
+            self.engine.enqueue(workflow, argument, workflow_id=workflow_id, partition=partition)
 
     def close(self) -> None:
-        """Close the connections that were opened."""
-        for name in ("state", "_tcs"):
-            engine = self.__dict__.pop(name, None)
-            if engine is not None:
-                engine.dispose()
-
-
-_current: Services | None = None
-
-
-def use(services: Services | None) -> None:
-    """Make these the services of the process; DBOS calls workflows without arguments of ours."""
-    global _current
-    _current = services
-
-
-def services() -> Services:
-    """The services of the process."""
-    assert _current is not None, "no session is open"
-    return _current
+        """Close the databases that were opened."""
+        with self._lock:
+            for database in (self._state, self._tcs):
+                if database is not None:
+                    database.close()
+            self._state = self._tcs = None
+            self._history = self._alarms = None

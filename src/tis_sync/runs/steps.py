@@ -1,152 +1,181 @@
-"""The steps of a run: each is recorded when it is done, and not done again after a crash.
+"""The steps of a run and of a night; each is recorded when it is done, and can be repeated.
 
-A step that was under way when the process died is done again, so each may be repeated. What goes
-wrong leaves a step as a `TisSyncError`, with a line for people; its traceback goes to the log.
+Every error leaves a step as a `TisSyncError` with a message for people.
 """
 
 import time
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
 
-from tis_sync.errors import (
-    DeliveryError,
-)
-from tis_sync.jobs.base import IndexProduct, Job, TableProduct
-from tis_sync.jobs.catalogue import BY_NAME, upstream
-from tis_sync.logs import run_log
-from tis_sync.reconcile.partitions import partitions
-from tis_sync.reconcile.table import replace
-from tis_sync.runs import builds, java_lock, outcome, parts, verdict
-from tis_sync.runs.ask import days_of
-from tis_sync.runs.run import NIGHT, Run, State
-from tis_sync.runs.services import Services, services
-from tis_sync.runs.step import step
-from tis_sync.tcs import schema
-from tis_sync.tcs.read import KeyRange
+import sqlalchemy as sa
 
-TURN_SECONDS = 0.2  # how often a waiting run looks at those it waits for
-Keys = list[int | None]  # a key range, as DBOS records it
+from tis_sync.alarms.catalogue import FAILED
+from tis_sync.durable import step
+from tis_sync.errors import AlreadyRunningError, DeliveryError, LockedError
+from tis_sync.jobs.base import IndexTarget, Job, TableTarget
+from tis_sync.jobs.catalogue import JOB_BY_NAME, night_order, upstream
+from tis_sync.logs import get, run_log
+from tis_sync.reconcile.table_apply import replace
+from tis_sync.runs import checks, partition
+from tis_sync.runs.end import index_spec
+from tis_sync.runs.partition import PartitionResult
+from tis_sync.runs.request import request_run
+from tis_sync.runs.run import Phase, Run, RunDetail, RunOptions, RunState, Trigger
+from tis_sync.runs.services import Services
+from tis_sync.search.model import KEYS_PER_BUCKET
+from tis_sync.tcs import schema, shedlock
+from tis_sync.tcs.key_ranges import KeyRange, key_ranges
+
+TURN_SECONDS = 0.2  # how often a waiting run checks the runs that it waits for
 
 
-class Prepared(TypedDict):
-    """What `prepare` found: the partitions, and how the job's product is to be made right."""
+class Mode(Enum):
+    """How a run brings its target to the desired state."""
 
-    ranges: list[Keys]
-    mode: str  # "table", "replace" (a table, whole), "index" (in place), "build", "count"
+    TABLE = "apply the difference to the table"
+    REPLACE = "replace the whole table in one transaction"
+    IN_PLACE = "apply the difference to the index that is live"
+    BUILD = "build a new index and publish it"
+    COUNT = "count what a new index would contain (dry run)"
+
+
+class Decision(Enum):
+    """What a plan leads to."""
+
+    NOTHING = "write nothing"
+    APPLY = "apply the plan"
+    BUILD = "rebuild the index, because too much of it differs"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The result of `prepare`.
+
+    Attributes:
+        ranges: the partitions.
+        mode: how the run brings its target to the desired state.
+        index: the live index, if it is changed in place.
+
+    """
+
+    ranges: list[KeyRange]
+    mode: Mode
     index: str | None
 
 
-class Verdict(TypedDict):
-    """What `judge` decided: write nothing, carry the plan out, or build the index anew instead."""
-
-    decision: str  # "nothing", "apply", "build"
-
-
 @step
-def wait_for_turn(run_id: str) -> str | None:
-    """Wait until no upstream job is active; then begin.
+def wait_for_turn(s: Services, run_id: str) -> str | None:
+    """Wait until no upstream job is active, then begin.
 
     Returns:
-        None when the run may go on; else why it must not: an upstream job did not succeed.
+        None if the run may continue; otherwise why not: an upstream job did not succeed.
 
     """
-    s = services()
     run = s.history.get(run_id)
-    job = BY_NAME[run.job]
-    ahead = upstream(job) if run.trigger == NIGHT else set(job.depends_on)
+    job = JOB_BY_NAME[run.job]
+    ahead = upstream(job) if run.trigger == Trigger.NIGHT else set(job.depends_on)
     seen: dict[str, str] = {}
     while waiting_for := s.history.all_active(ahead):
         seen |= {other.job: other.id for other in waiting_for}
         if not s.history.get(run_id).is_active:
-            return "cancelled while it waited"
+            return "cancelled while it was waiting"
         time.sleep(TURN_SECONDS)
-    if run.trigger in {NIGHT, "schedule"}:
+    if run.trigger in {Trigger.NIGHT, Trigger.SCHEDULE}:
         for name in sorted(ahead):
             last = s.history.get(seen[name]) if name in seen else s.history.last(name)
-            if last is not None and last.state in {"failed", "held", "cancelled"}:
+            if last is not None and last.state in {
+                RunState.FAILED,
+                RunState.HELD,
+                RunState.CANCELLED,
+            }:
                 return (
-                    f"not run, because {name} {last.state} (run {last.id[:8]}); "
-                    f"mend that: `tis-sync run {name}`, and this follows"
+                    f"not run, because {name} {last.state} (run {last.id[:8]}). Fix that and run "
+                    f"it: `tis-sync run {name}`; this job follows"
                 )
     s.history.begin(run_id, s.clock())
     return None
 
 
 @step
-def prepare(run_id: str) -> Prepared:
-    """Check everything that the run needs, take the Java service's lock, cut the keys.
+def prepare(s: Services, run_id: str) -> Prepared:
+    """Check everything that the run needs, take the Java service's lock, and cut partitions.
 
     Raises:
-        UnreachableError, SchemaError, LockedError: what the run needs is not there.
+        UnreachableError, SchemaError, LockedError: something that the run needs is not available.
 
     """
-    s = services()
     run = s.history.get(run_id)
-    job = BY_NAME[run.job]
-    s.history.phase(run_id, "check", s.clock())
+    job = JOB_BY_NAME[run.job]
+    s.history.enter_phase(run_id, Phase.CHECK, s.clock())
     with run_log(run_id) as log:
-        engine = s.tcs()
-        schema.require(engine, {table: sorted(names) for table, names in job.needed().items()})
-        java_lock.take(s, job, run)
-        columns = _key_columns(job)
+        tcs = s.tcs()
+        schema.require(tcs, {table: sorted(names) for table, names in job.needed().items()})
+        _take_java_lock(s, job, run)
         mode, index = _mode(s, job, run)
-        ranges = partitions(engine, columns, s.settings.partition_keys)
+        ranges = key_ranges(
+            tcs, _key_columns(job), s.settings.partition_keys, multiple_of=KEYS_PER_BUCKET
+        )
         log.info("started", job=job.name, partitions=len(ranges), today=str(run.as_of.today))
-    if s.settings.alert_runs and not run.options.dry_run:
-        s.tell(f"{job.name} started", f"Run {run.id[:8]}, asked for by {run.who}.")
-    return Prepared(ranges=[[k.low, k.high] for k in ranges], mode=mode, index=index)
+    if s.settings.notify_runs and not run.options.dry_run:
+        s.notify(f"{job.name} started", f"Run {run.id[:8]}, requested by {run.requested_by}.")
+    return Prepared(ranges, mode, index)
 
 
 @step
-def plan_partition(run_id: str, keys: Keys, index: str | None) -> parts.Part:
+def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
     """Plan one partition."""
-    s = services()
     with run_log(run_id), s.partition_slots:
-        part = parts.plan(s, s.history.get(run_id), KeyRange(*keys), index)
+        result = partition.plan(s, s.history.get(run_id), keys, index)
     s.history.partition_done(run_id)
-    return part
+    return result
 
 
 @step
-def apply_partition(run_id: str, keys: Keys, index: str | None) -> int:
-    """Apply one partition's plan; returns how many documents were refused."""
-    s = services()
+def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> int:
+    """Apply the plan of one partition.
+
+    Returns:
+        The number of documents that the search server refused.
+
+    """
     with run_log(run_id), s.partition_slots:
-        refused = parts.apply(s, s.history.get(run_id), KeyRange(*keys), index)
+        refused = partition.apply(s, s.history.get(run_id), keys, index)
     s.history.partition_done(run_id)
     return refused
 
 
 @step
-def fill_partition(run_id: str, keys: Keys, index: str) -> parts.Part:
-    """Write one partition's documents into a new index."""
-    s = services()
+def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
+    """Write the documents of one partition into a new index."""
     with run_log(run_id), s.partition_slots:
-        part = parts.fill(s, s.history.get(run_id), KeyRange(*keys), index)
+        result = partition.fill(s, s.history.get(run_id), keys, index)
     s.history.partition_done(run_id)
-    return part
+    return result
 
 
 @step
-def enter(run_id: str, phase: str, partitions_to_do: int) -> None:
-    """The run enters a phase."""
-    s = services()
-    s.history.phase(run_id, phase, s.clock(), partitions_to_do)
+def enter(s: Services, run_id: str, phase: Phase, partitions: int) -> None:
+    """Record that the run enters a phase with this number of partitions."""
+    s.history.enter_phase(run_id, phase, s.clock(), partitions)
     with run_log(run_id) as log:
-        log.info(phase, partitions=partitions_to_do)
+        log.info(phase, partitions=partitions)
 
 
 @step
-def judge(run_id: str, planned: list[parts.Part], mode: str) -> Verdict:
-    """Add up the plans, record what they come to, and decide.
+def judge(s: Services, run_id: str, planned: list[PartitionResult], mode: Mode) -> Decision:
+    """Add up the plans, record the totals, and decide what to do.
 
     Raises:
         HeldError: the guard objects, and the run was not approved.
 
     """
-    s = services()
     run = s.history.get(run_id)
-    total = sum(planned, parts.Part())
+    total = sum(planned, PartitionResult())
     size = total.existing + total.added - total.removed
+    detail = RunDetail(duplicates=total.duplicates)
+    if run.options.dry_run:
+        detail = RunDetail(sample=total.sample)
     s.history.note(
         run_id,
         considered=total.considered,
@@ -155,183 +184,220 @@ def judge(run_id: str, planned: list[parts.Part], mode: str) -> Verdict:
         removed=total.removed + total.duplicates,
         set_aside=total.set_aside,
         size=size,
-        detail=total.sample if run.options.dry_run else {"duplicates": total.duplicates},
+        detail=detail,
     )
-    verdict.mind_set_aside(s, run, total.set_aside)
+    checks.check_set_aside(s, run, total.set_aside)
     if run.options.dry_run:
-        return Verdict(decision="nothing")
-    job = BY_NAME[run.job]
-    verdict.guard(s, run, total.existing, total.removed, total.emptied)
-    if isinstance(job.product, IndexProduct):
-        verdict.mind_size(s, run, size)
+        return Decision.NOTHING
+    checks.check_guard(s, run, total.existing, total.removed, total.emptied)
+    if isinstance(JOB_BY_NAME[run.job].target, IndexTarget):
+        checks.check_size(s, run, size)
     if not total.writes:
-        return Verdict(decision="nothing")
-    if mode == "index" and total.writes > s.settings.rebuild_share * max(1, total.existing):
-        return Verdict(decision="build")
-    return Verdict(decision="apply")
+        return Decision.NOTHING
+    differing = total.writes / max(1, total.existing)
+    if mode == Mode.IN_PLACE and differing > s.settings.rebuild_share:
+        return Decision.BUILD
+    return Decision.APPLY
 
 
 @step
-def begin_build(run_id: str) -> str:
-    """Create the index of a build (or find it again); nobody reads it yet."""
-    s = services()
-    product = BY_NAME[s.history.get(run_id).job].product
-    assert isinstance(product, IndexProduct)
-    return s.search().begin(product.spec, builds.build_name(run_id))
+def begin_build(s: Services, run_id: str) -> str:
+    """Create the index of a build, or find the existing one; readers do not see it yet.
 
-
-@step
-def publish(run_id: str, index: str, filled: list[parts.Part]) -> None:
-    """Compare a finished index with its source and its size before, then let readers see it.
-
-    Raises:
-        DeliveryError: it does not hold all the documents.
-        HeldError: it shrank more than the guard allows, and the run was not approved.
+    Returns:
+        The name of the index.
 
     """
-    s = services()
     run = s.history.get(run_id)
-    product = BY_NAME[run.job].product
-    assert isinstance(product, IndexProduct)
-    s.history.phase(run_id, "publish", s.clock())
-    total = sum(filled, parts.Part())
-    held = s.search().refresh(index)
+    return s.search().begin(index_spec(run), run.build_name)
+
+
+@step
+def publish(s: Services, run_id: str, index: str, filled: list[PartitionResult]) -> None:
+    """Compare a finished index with its source and its usual size, and make it live.
+
+    Raises:
+        DeliveryError: the index does not contain all the documents.
+        HeldError: the index would shrink more than the guard allows, and the run was not approved.
+
+    """
+    run = s.history.get(run_id)
+    spec = index_spec(run)
+    s.history.enter_phase(run_id, Phase.PUBLISH, s.clock())
+    total = sum(filled, PartitionResult())
+    size = s.search().refresh(index)
     s.history.note(
         run_id,
         considered=total.considered,
-        added=held,
+        added=size,
         changed=0,
         removed=0,
         set_aside=total.set_aside,
-        size=held,
+        size=size,
     )
-    if held != total.added:
+    if size != total.added:
         raise DeliveryError(
-            f"The new index {index} holds {held:,} of {total.added:,} documents; it was not "
-            "published, and the old one still serves."
+            f"The new index {index} contains {size:,} of {total.added:,} documents. It was not "
+            "published; the old index is still in use."
         )
-    verdict.mind_set_aside(s, run, total.set_aside)
-    live = s.search().live(product.spec)
+    checks.check_set_aside(s, run, total.set_aside)
+    live = s.search().live(spec)
     if live is not None and live.name != index:
-        verdict.guard(s, run, live.documents, max(0, live.documents - held), 0)
-    verdict.mind_size(s, run, held)
-    s.search().publish(product.spec, index)
+        checks.check_guard(s, run, live.documents, max(0, live.documents - size), 0)
+    checks.check_size(s, run, size)
+    s.search().publish(spec, index)
     with run_log(run_id) as log:
-        log.info("published", index=index, documents=held)
+        log.info("published", index=index, documents=size)
 
 
 @step
-def settle(run_id: str, index: str | None, refused: int) -> None:
-    """After changes in place: make them visible, count what was refused."""
-    s = services()
-    run = s.history.get(run_id)
+def settle(s: Services, run_id: str, index: str | None, refused: int) -> None:
+    """Make changes in place visible, and count the documents that were refused."""
     if index is not None:
         s.search().refresh(index)
     if refused:
-        s.history.note(run_id, set_aside=(run.set_aside or 0) + refused)
-        verdict.mind_set_aside(s, run, (run.set_aside or 0) + refused)
+        run = s.history.get(run_id)
+        set_aside = (run.set_aside or 0) + refused
+        s.history.note(run_id, set_aside=set_aside)
+        checks.check_set_aside(s, run, set_aside)
 
 
 @step
-def replace_table(run_id: str, ranges: list[Keys]) -> None:
-    """Replace a table whole, inside one transaction.
+def replace_table(s: Services, run_id: str, ranges: list[KeyRange]) -> None:
+    """Replace a whole table in one transaction.
 
     Raises:
-        HeldError: it would shrink more than the guard allows, and the run was not approved.
+        HeldError: the table would shrink more than the guard allows, and the run was not approved.
 
     """
-    s = services()
     run = s.history.get(run_id)
-    job = BY_NAME[run.job]
-    assert isinstance(job.product, TableProduct)
-    s.history.phase(run_id, "replace", s.clock(), len(ranges))
-    wanted = {tuple(keys): parts.desired_rows(s, run, KeyRange(*keys)) for keys in ranges}
-    count = sum(frame.height for frame in wanted.values())
-    existing = parts.table_size(s, job.product)
-    verdict.guard(s, run, existing, max(0, existing - count), 0)
-    replace(s.tcs(), job.product.target, wanted.values())
+    target = JOB_BY_NAME[run.job].target
+    assert isinstance(target, TableTarget)
+    s.history.enter_phase(run_id, Phase.REPLACE, s.clock(), len(ranges))
+    desired = [partition.desired_rows(s, run, keys) for keys in ranges]
+    count = sum(frame.height for frame in desired)
+    with s.tcs().read() as connection:
+        counted = sa.select(sa.func.count()).select_from(target.spec.table)
+        existing = int(connection.scalar(counted) or 0)
+    checks.check_guard(s, run, existing, max(0, existing - count), 0)
+    replace(s.tcs(), target.spec, desired)
     s.history.note(
         run_id, considered=count, added=count, changed=0, removed=existing, set_aside=0, size=count
     )
 
 
 @step
-def note_waiting(run_id: str, reason: str, seconds: float) -> None:
-    """The run will be tried again by itself: say so, with an alarm while it lasts."""
-    s = services()
+def note_retry(s: Services, run_id: str, reason: str, seconds: float) -> None:
+    """Report that the run will be retried after a wait, and open an alarm until then."""
     run = s.history.get(run_id)
-    s.history.phase(run_id, "waiting", s.clock())
+    s.history.enter_phase(run_id, Phase.WAITING, s.clock())
     with run_log(run_id) as log:
         log.warning("waiting", reason=reason, seconds=seconds)
-    s.alarms.raise_(
-        "failed",
-        run.job,
-        f"{reason} Tried again by itself in {seconds:.0f} s. Until then: {BY_NAME[run.job].stale}.",
-        s.clock(),
-        run_id,
-    )
+    details = f"{reason} The run is retried automatically in {seconds:.0f} s."
+    impact = JOB_BY_NAME[run.job].impact
+    s.alarms.open(FAILED, run.job, details, s.clock(), run_id=run_id, impact=impact)
 
 
 @step
-def is_unattended(run_id: str) -> bool:
-    """Whether nobody waits for the run, so that it should try again by itself."""
-    run = services().history.get(run_id)
+def is_unattended(s: Services, run_id: str) -> bool:
+    """Whether nobody is waiting for the run, so that it must be retried automatically."""
+    run = s.history.get(run_id)
     while run.parent is not None:
-        run = services().history.get(run.parent)
-    return run.trigger != "manual"
+        run = s.history.get(run.parent)
+    return run.trigger != Trigger.MANUAL
 
 
 @step
-def finish(run_id: str, state: State, error: str | None) -> list[str]:
-    """End the run: free its locks, raise or close alarms, ask for what follows.
+def request_scheduled(s: Services, job_name: str) -> list[str]:
+    """Request a scheduled run, unless the job has an active run.
 
     Returns:
-        The ids of the runs that follow, to be started.
+        The id of the run, or an empty list.
 
     """
-    s = services()
-    run = s.history.get(run_id)
-    job = BY_NAME[run.job]
-    if state != "succeeded" and isinstance(job.product, IndexProduct) and not run.options.dry_run:
-        builds.abandon_build(s, job.product, run_id)
-    java_lock.free(s, job, run)
-    wrote = state == "succeeded" and run.wrote and not run.options.dry_run
-    if wrote and run.options.follow_ups and run.trigger != NIGHT:
-        outcome.follow_ups(s, run, job)
-    if not run.options.dry_run:
-        outcome.announce(s, run, job, state, error)
-    s.history.end(run_id, state, s.clock(), error, again=days_of(s, job))
-    s.workspaces.drop(run_id)
-    run = s.history.get(run_id)
-    with run_log(run_id) as log:
-        (log.info if state == "succeeded" else log.error)(
-            state,
-            job=run.job,
-            seconds=None if run.seconds is None else round(run.seconds, 2),
-            added=run.added,
-            changed=run.changed,
-            removed=run.removed,
-            error=error,
+    try:
+        run = request_run(
+            s,
+            JOB_BY_NAME[job_name],
+            trigger=Trigger.SCHEDULE,
+            requested_by=Trigger.SCHEDULE,
+            options=RunOptions(),
         )
-    return [child.id for child in s.history.children(run_id)]
+    except AlreadyRunningError as error:
+        get().info("not started", job=job_name, reason=str(error))
+        return []
+    return [run.id]
 
 
-def _mode(s: Services, job: Job, run: Run) -> tuple[str, str | None]:
-    """How the job's product is to be made right, and the index concerned."""
-    product = job.product
-    if isinstance(product, TableProduct):
-        return ("replace" if run.options.rebuild and not run.options.dry_run else "table"), None
+@step
+def request_night_runs(s: Services, night_id: str) -> list[str]:
+    """Request a run of every job, upstream jobs first.
+
+    Returns:
+        The ids of the runs; if a job already has an active run, the id of that run.
+
+    """
+    night = s.history.get(night_id)
+    s.history.begin(night_id, s.clock())
+    known = {run.job: run.id for run in s.history.children(night_id)}
+    options = RunOptions(approve=night.options.approve)
+    for job in night_order():
+        if job.name in known:
+            continue
+        try:
+            run = request_run(
+                s,
+                job,
+                trigger=Trigger.NIGHT,
+                requested_by=night.requested_by,
+                options=options,
+                parent=night_id,
+            )
+            known[job.name] = run.id
+        except AlreadyRunningError as error:
+            if error.run_id is not None:
+                known[job.name] = error.run_id
+    return list(known.values())
+
+
+def _mode(s: Services, job: Job, run: Run) -> tuple[Mode, str | None]:
+    """How the run brings its target to the desired state, and the index to change in place."""
+    target = job.target
+    if isinstance(target, TableTarget):
+        replaces = run.options.rebuild and not run.options.dry_run
+        return (Mode.REPLACE if replaces else Mode.TABLE), None
     s.search().check()
-    live = s.search().live(product.spec)
-    fits = live is not None and live.ours and live.version == product.spec.version
+    live = s.search().live(target.spec)
+    fits = live is not None and live.ours and live.version == target.spec.version
     if live is not None and fits and not run.options.rebuild:
-        return "index", live.name
-    return ("count" if run.options.dry_run else "build"), None
+        return Mode.IN_PLACE, live.name
+    return (Mode.COUNT if run.options.dry_run else Mode.BUILD), None
 
 
-def _key_columns(job: Job) -> list[Any]:
-    product = job.product
-    if isinstance(product, IndexProduct):
-        return [product.keys]
-    read = [r.by for r in product.reads if r.by is not None and r.through is None]
-    return [product.target.by, *read]
+def _key_columns(job: Job) -> list[sa.Column[int]]:
+    target = job.target
+    if isinstance(target, IndexTarget):
+        return [target.partition_column]
+    reads = [
+        r.partition_column for r in target.reads if r.partition_column is not None and not r.join
+    ]
+    return [target.spec.partition_column, *reads]
+
+
+def _take_java_lock(s: Services, job: Job, run: Run) -> None:
+    """Take the job's lock in TCS's table `shedlock` while the Java service is still in use.
+
+    Raises:
+        LockedError: the Java service holds the lock.
+
+    """
+    if not s.settings.java_shedlock or run.options.dry_run:
+        return
+    longest = timedelta(minutes=s.settings.shedlock_minutes)
+    holder = shedlock.take(s.tcs(), job.lock_name, run.lock_owner, s.clock(), longest)
+    if holder is not None:
+        name, until = holder
+        raise LockedError(
+            f"Already running: {job.name} in the Java service: {name} holds its lock "
+            f"{job.lock_name} until {until:%Y-%m-%d %H:%M:%S} UTC."
+        )

@@ -1,1 +1,1 @@
-"""Search: one protocol; Elasticsearch, OpenSearch and an embedded engine behind it."""
+"""Search: one protocol, implemented by Elasticsearch, OpenSearch and an embedded engine."""

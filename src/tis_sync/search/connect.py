@@ -1,13 +1,14 @@
-"""From the setting `search_url` to a search engine."""
+"""Create the search engine that the settings name."""
 
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from tis_sync import extras
 from tis_sync.errors import UsageError
-from tis_sync.search.bulk import Courier
+from tis_sync.search.bulk import BulkWriter
+from tis_sync.search.concurrency import ConcurrencyLimiter
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.model import SearchEngine
-from tis_sync.search.pressure import Pressure
 from tis_sync.search.rest import RestEngine
 from tis_sync.settings import Settings
 
@@ -15,10 +16,10 @@ DEFAULT_PORT = 9200
 
 
 def connect(settings: Settings) -> SearchEngine:
-    """The engine that the settings name; it was not asked anything yet (see its `check`).
+    """Create the engine that the settings name, without contacting it; see `SearchEngine.check`.
 
     Raises:
-        UsageError: the URL is of no kind that we know.
+        UsageError: the URL is not supported, or the package for its server is not installed.
 
     """
     url = settings.search()
@@ -34,31 +35,33 @@ def connect(settings: Settings) -> SearchEngine:
             raise ValueError
     except ValueError:
         raise UsageError(
-            "TIS_SYNC_SEARCH_URL is not a search URL that tis-sync knows; expected "
+            "TIS_SYNC_SEARCH_URL is not a search URL that tis-sync supports. Examples: "
             "elasticsearch+http(s)://HOST:PORT, opensearch+http(s)://HOST:PORT or embedded:FOLDER."
         ) from None
     user, at, _ = parts.netloc.rpartition("@")
     full = urlunsplit((parts.scheme, f"{user}{at}{parts.hostname}:{port}", parts.path, "", ""))
     address = f"{parts.scheme}://{parts.hostname}:{port}"
     connections = settings.chunks_in_flight
-    courier = Courier(
-        Pressure(connections, settings.bulk_target_seconds),
+    writer = BulkWriter(
+        ConcurrencyLimiter(connections, settings.bulk_target_seconds),
         settings.chunk_bytes,
-        settings.bulk_patience_seconds,
+        settings.bulk_retry_timeout_seconds,
     )
     shape = (settings.search_shards, settings.search_replicas)
     timeout = settings.search_timeout_seconds
-    # The clients are large: a process loads the one that it uses.
+    # The clients are large and not always installed, so a process only imports the one it uses.
     if product == "elasticsearch":
-        from tis_sync.search import elastic
+        with extras.needs(extras.ELASTICSEARCH):
+            from tis_sync.search import elastic
 
         transport = elastic.ElasticTransport(full, address, timeout, connections)
-        return RestEngine(transport, courier, elastic.unsupported, *shape)
-    from tis_sync.search import opensearch
+        return RestEngine(transport, writer, elastic.unsupported, *shape)
+    with extras.needs(extras.OPENSEARCH):
+        from tis_sync.search import opensearch
 
     return RestEngine(
         opensearch.OpenSearchTransport(full, address, timeout, connections),
-        courier,
+        writer,
         opensearch.unsupported,
         *shape,
     )

@@ -1,10 +1,10 @@
-"""From a frame of views to documents: encoded, hashed and findable, all in whole columns."""
+"""Encode a frame of views as documents: their JSON, their hashes, and their search words."""
 
 from dataclasses import dataclass
 
 import polars as pl
 
-from tis_sync.search.model import HASH_BITS, KEYS_A_BUCKET, SYNC
+from tis_sync.search.model import HASH_BITS, KEYS_PER_BUCKET, SYNC
 
 
 @dataclass(frozen=True)
@@ -12,11 +12,10 @@ class DocumentForm:
     """How a view becomes a document.
 
     Attributes:
-        key: the integer column that partitions and buckets are cut by.
+        key: the integer column by which partitions and buckets are cut.
         fields: the columns that become the JSON object, in this order.
-        sorted_by: text columns that answers are sorted by; the id decides between equals. Their
-            words can be searched.
-        searched: other text or number columns whose words can be searched.
+        sorted_by: text columns by which results are sorted (then by id); they are also searched.
+        searched: other text or number columns that are searched.
 
     """
 
@@ -27,28 +26,40 @@ class DocumentForm:
 
 
 def fingerprints(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
-    """The documents of views without their bodies (id, bucket, hash): all a comparison needs.
+    """Encode views as documents without bodies, which is enough for a comparison.
 
-    The hash is of the fields' values; what is derived from them (words, sort key) changes only
-    with this module, and then so does `IndexSpec.version`.
+    The hash covers the values of the fields. What is derived from them (words, sort key) only
+    changes when this module changes; `ENCODING` must then be increased, which changes the version.
 
     Args:
-        views: a row a document; `documentId` (String) and the columns that the form names.
-        form: how.
+        views: a row per document, with `documentId` (String) and the columns of the form.
+        form: how a view becomes a document.
+
+    Returns:
+        A row per document: id (String), bucket (Int64), hash (Int64).
 
     """
     return views.select(
         id="documentId",
-        bucket=pl.col(form.key) // KEYS_A_BUCKET,
+        bucket=pl.col(form.key) // KEYS_PER_BUCKET,
         hash=(pl.struct(*form.fields).hash(seed=0) % 2**HASH_BITS).cast(pl.Int64),
     )
 
 
 def encode(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
-    """Encode views as documents (id, bucket, hash, body; see `tis_sync.search.model`)."""
-    marks = fingerprints(views, form)
+    """Encode views as documents.
+
+    Args:
+        views: a row per document, with `documentId` (String) and the columns of the form.
+        form: how a view becomes a document.
+
+    Returns:
+        A row per document: id (String), bucket (Int64), hash (Int64), body (String).
+
+    """
+    documents = fingerprints(views, form)
     words = pl.concat_str("sort", "others", separator=" ").str.strip_chars(" ")
-    return marks.with_columns(
+    return documents.with_columns(
         views.select(
             fields=pl.struct(*form.fields).struct.json_encode().str.head(-1),
             sort=_words(form.sorted_by),
@@ -76,15 +87,15 @@ def encode(views: pl.DataFrame, form: DocumentForm) -> pl.DataFrame:
 
 
 def _words(columns: tuple[str, ...]) -> pl.Expr:
-    """The words of some columns, as one text."""
+    """The normalised words of the given columns, as one string."""
     texts = [pl.col(column).cast(pl.String) for column in columns]
     return normalised(pl.concat_str(texts, separator=" ", ignore_nulls=True))
 
 
 def normalised(text: pl.Expr) -> pl.Expr:
-    """Words as they are searched: small letters and digits, without accents, one blank between.
+    """Normalise words for search: lower case, no accents, single spaces.
 
-    "O'Brien-Müller" is "o brien muller". Queries are normalised by the same function.
+    "O'Brien-Müller" becomes "o brien muller". The words of a query are normalised in the same way.
     """
     return (
         text.str.normalize("NFKD")
@@ -97,6 +108,6 @@ def normalised(text: pl.Expr) -> pl.Expr:
 
 
 def words_of(text: str) -> list[str]:
-    """The normalised words of a query's text."""
+    """The normalised words of a query text."""
     words: str = pl.select(normalised(pl.lit(text))).item()
     return words.split()

@@ -6,7 +6,7 @@ from typing import Any
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
 
-from tis_sync.search.bulk import Reply
+from tis_sync.search.bulk import CONNECTION_FAILED, Response
 
 PRODUCT = "Elasticsearch"
 NEEDED_MAJOR = "8"
@@ -17,9 +17,9 @@ class ElasticTransport:
 
     Args:
         url: http(s)://USER:PASSWORD@HOST:PORT.
-        address: the same as it may be shown.
-        timeout: seconds to wait for an answer.
-        connections: how many requests may be under way.
+        address: the same without the user and the password, for messages.
+        timeout: how long to wait for an answer, in seconds.
+        connections: the maximum number of concurrent requests.
 
     """
 
@@ -41,26 +41,26 @@ class ElasticTransport:
         path: str,
         body: bytes | Mapping[str, Any] | None,
         headers: Mapping[str, str],
-    ) -> Reply:
-        """Send one request; the status of the reply is 0 when the connection failed."""
+    ) -> Response:
+        """Send one request; the status of the response is 0 if the connection failed."""
         try:
             answer = self._client.perform_request(method, path, headers=headers, body=body)
         except ApiError as error:
-            return Reply(error.meta.status, error.body)
+            return Response(error.meta.status, error.body)
         except UnsupportedProductError:
-            # The client looks at this only once; `unsupported` says it in our words.
-            return Reply(200, {"version": {"number": "?"}, "tagline": "not Elasticsearch"})
+            # The client itself checks this only once; `unsupported` reports it in our words.
+            return Response(200, {"version": {"number": "?"}, "tagline": "not Elasticsearch"})
         except TransportError as error:
-            return Reply(0, str(error))
-        return Reply(answer.meta.status, answer.body)
+            return Response(CONNECTION_FAILED, str(error))
+        return Response(answer.meta.status, answer.body)
 
 
-def unsupported(described: Mapping[str, Any]) -> str | None:
-    """Why the server that describes itself so (GET /) cannot be used; None: it can."""
-    version = described.get("version", {})
+def unsupported(description: Mapping[str, Any]) -> str | None:
+    """Why a server cannot be used, given its answer to GET /; None if it can be used."""
+    version = description.get("version", {})
     number = str(version.get("number"))
     if version.get("distribution") == "opensearch":
         return f"this is OpenSearch {number}; its URL begins with opensearch+http"
     if number.split(".")[0] != NEEDED_MAJOR:
-        return f"version {number} is not supported, {PRODUCT} {NEEDED_MAJOR} is"
+        return f"version {number} is not supported; use {PRODUCT} {NEEDED_MAJOR}"
     return None

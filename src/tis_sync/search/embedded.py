@@ -1,7 +1,7 @@
-"""Embedded search on Tantivy: folders on this machine, for one process at a time.
+"""Embedded search on Tantivy, in folders on this machine, for one process at a time.
 
-FOLDER/persons.alias           the name of the index that readers see, replaced in one step
-FOLDER/persons-BUILD/          an index, with `tis_sync.json` beside Tantivy's own files
+FOLDER/persons.alias    the name of the index that readers see; replaced in one step
+FOLDER/persons-BUILD/   an index, with `tis_sync.json` beside the files of Tantivy
 """
 
 import json
@@ -18,15 +18,15 @@ import tantivy
 
 from tis_sync.errors import SchemaError, StorageFullError, TisSyncError, UsageError
 from tis_sync.search.documents import words_of
-from tis_sync.search.model import SYNC, Delivery, Hits, IndexSpec, LiveIndex, Query
+from tis_sync.search.model import NO_INDEX, SYNC, Delivery, Hits, IndexSpec, LiveIndex, Query
 
 WRITER_BYTES = 128_000_000
 META = "tis_sync.json"
-MOST_BUCKETS = 60_000  # of one aggregation; Tantivy's limit is 65,000
+MOST_BUCKETS = 60_000  # in one aggregation; the limit of Tantivy is 65,000
 
 
 def _schema() -> tantivy.Schema:
-    """One form for every index: what can be filtered on is inside the JSON field `body`."""
+    """The same schema for every index: filter fields are inside the JSON field `body`."""
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("bucket", indexed=True, fast=True)
@@ -38,7 +38,12 @@ def _schema() -> tantivy.Schema:
 
 
 class EmbeddedEngine:
-    """`SearchEngine` in a folder of this machine."""
+    """`SearchEngine` in a folder on this machine.
+
+    Args:
+        folder: the folder for the indexes; `check` creates it.
+
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,33 +52,33 @@ class EmbeddedEngine:
         self._lock = threading.RLock()
 
     def check(self) -> None:
-        """Raise unless the folder can be written."""
+        """Create the folder if necessary, and check that it is writable."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"The search folder {self._folder} cannot be made: {error.strerror}; "
+                f"The search folder {self._folder} cannot be created: {error.strerror}; "
                 "check TIS_SYNC_SEARCH_URL."
             ) from None
         if not os.access(self._folder, os.W_OK):
             raise UsageError(
-                f"The search folder {self._folder} cannot be written; check TIS_SYNC_SEARCH_URL."
+                f"The search folder {self._folder} is not writable; check TIS_SYNC_SEARCH_URL."
             )
 
     def live(self, spec: IndexSpec) -> LiveIndex | None:
-        """What the alias points to; None: nothing."""
-        name = self._behind(spec)
+        """The index behind the alias, or None."""
+        name = self._live_name(spec)
         if name is None:
             return None
         meta = json.loads((self._folder / name / META).read_text())
         return LiveIndex(name, ours=True, version=meta["version"], documents=self.refresh(name))
 
     def exists(self, spec: IndexSpec, index: str) -> bool:  # noqa: ARG002
-        """Whether an index of that name is there."""
+        """Whether an index of that name exists."""
         return (self._folder / index / META).exists()
 
     def begin(self, spec: IndexSpec, build: str) -> str:
-        """Create (or find again) the index of a build; return its name. Nobody reads it yet."""
+        """Create the empty index of a build, unless it exists; readers do not see it."""
         name = f"{spec.alias}-{build}"
         folder = self._folder / name
         with self._lock, self._storage():
@@ -87,7 +92,7 @@ class EmbeddedEngine:
     def write(
         self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
     ) -> Delivery:
-        """Put documents (id, bucket, hash, body) into an index and delete ids, in one commit."""
+        """Write documents (id, bucket, hash, body) to an index and delete ids, in one commit."""
         written = 0
         with self._lock, self._storage():
             opened = self._index(index)
@@ -108,15 +113,15 @@ class EmbeddedEngine:
         return Delivery(written=written, deleted=len(deletes))
 
     def sums(self, index: str, low: int | None, high: int | None) -> pl.DataFrame:
-        """Buckets of an index, from `low` to before `high`: bucket, count, total (Int64)."""
+        """The buckets from `low` up to but excluding `high`: bucket, count, total (all Int64)."""
         searcher = self._searcher(index)
-        asked: dict[str, Any] = {
+        aggregation: dict[str, Any] = {
             "sums": {
                 "terms": {"field": "bucket", "size": MOST_BUCKETS},
                 "aggs": {"total": {"sum": {"field": "hash"}}},
             }
         }
-        answer = searcher.aggregate(self._range("bucket", low, high), asked)["sums"]
+        answer = searcher.aggregate(self._range("bucket", low, high), aggregation)["sums"]
         if answer.get("sum_other_doc_count"):
             raise TisSyncError(
                 f"{index}: too many documents for one comparison; lower TIS_SYNC_PARTITION_KEYS."
@@ -129,11 +134,11 @@ class EmbeddedEngine:
         return pl.DataFrame(rows, schema=schema, orient="row").sort("bucket")
 
     def hashes(self, index: str, buckets: Sequence[int]) -> pl.DataFrame:
-        """The documents of some buckets: id (String), hash (Int64)."""
+        """The documents in the given buckets: id (String), hash (Int64)."""
         searcher = self._searcher(index)
         query = tantivy.Query.term_set_query(self._schema, "bucket", list(buckets))
-        found = searcher.search(query, limit=max(1, searcher.num_docs)).hits
-        stored = [searcher.doc(address) for _, address in found]
+        hits = searcher.search(query, limit=max(1, searcher.num_docs)).hits
+        stored = [searcher.doc(address) for _, address in hits]
         return pl.DataFrame(
             {
                 "id": [document.get_first("id") for document in stored],
@@ -143,13 +148,13 @@ class EmbeddedEngine:
         )
 
     def refresh(self, index: str) -> int:
-        """Make all that was written visible; return how many documents the index holds."""
+        """Make everything that was written visible; return the number of documents."""
         return int(self._searcher(index).num_docs)
 
     def publish(self, spec: IndexSpec, index: str) -> None:
         """Switch the alias by replacing its file; keep the previous index, drop older ones."""
         with self._lock, self._storage():
-            previous = self._behind(spec)
+            previous = self._live_name(spec)
             if previous == index:
                 return
             draft = self._folder / f"{spec.alias}.alias.new"
@@ -157,19 +162,19 @@ class EmbeddedEngine:
             draft.replace(self._folder / f"{spec.alias}.alias")
             for folder in self._folder.glob(f"{spec.alias}-*"):
                 if folder.name not in {index, previous}:
-                    self.abandon(folder.name)
+                    self.drop(folder.name)
 
-    def abandon(self, index: str) -> None:
-        """Drop an index that nobody reads."""
+    def drop(self, index: str) -> None:
+        """Drop an index that readers do not see."""
         with self._lock:
             self._open.pop(index, None)
             shutil.rmtree(self._folder / index, ignore_errors=True)
 
     def query(self, spec: IndexSpec, query: Query) -> Hits:
-        """Answer a query: every word begins some word of the document, and every filter holds."""
-        name = self._behind(spec)
+        """Find documents in which every query word begins some word and every filter matches."""
+        name = self._live_name(spec)
         if name is None:
-            raise SchemaError(f"There is no index {spec.alias} yet; run `tis-sync night` first.")
+            raise SchemaError(NO_INDEX.format(alias=spec.alias))
         conditions = [
             tantivy.Query.regex_query(self._schema, "terms", word + ".*")
             for word in words_of(query.text)
@@ -205,7 +210,7 @@ class EmbeddedEngine:
             include_upper=False,
         )
 
-    def _behind(self, spec: IndexSpec) -> str | None:
+    def _live_name(self, spec: IndexSpec) -> str | None:
         try:
             return (self._folder / f"{spec.alias}.alias").read_text()
         except FileNotFoundError:
@@ -225,26 +230,38 @@ class EmbeddedEngine:
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
-        """Turn a full disk, as Tantivy and Python report it, into an error for people."""
+        """Translate the errors with which Tantivy and Python report a full disk.
+
+        Raises:
+            StorageFullError: the disk of the folder is full.
+
+        """
         try:
             yield
         except (OSError, ValueError) as error:
-            told = "No space left" in str(error) or "File too large" in str(error)
-            # A thread of Tantivy's that finds the disk full dies of it, and does not tell why.
-            if told or ("writer was killed" in str(error) and self._is_full()):
+            if is_disk_full(error, self._folder):
                 raise StorageFullError(
-                    f"The disk under {self._folder} is full; make room there, or set "
-                    "TIS_SYNC_HOME to another one. The index that was there still serves."
+                    f"The disk under {self._folder} is full; free some space there, or set "
+                    "TIS_SYNC_HOME to a folder on another disk. The previous index still serves "
+                    "readers."
                 ) from error
             raise
 
-    def _is_full(self) -> bool:
-        """Whether there is no room for what a writer holds in memory."""
-        return shutil.disk_usage(self._folder).free < WRITER_BYTES
+
+def is_disk_full(error: Exception, folder: Path) -> bool:
+    """Whether an error from Tantivy or Python means that the disk of a folder is full.
+
+    Tantivy's errors have no codes, only text. If one of its threads finds the disk full, the error
+    does not even contain the cause; then the free space decides.
+    """
+    text = str(error)
+    if "No space left" in text or "File too large" in text:
+        return True
+    return "writer was killed" in text and shutil.disk_usage(folder).free < WRITER_BYTES
 
 
 def _lines(documents: pl.DataFrame) -> pl.Series:
-    """Documents in the form that Tantivy takes."""
+    """Convert documents (id, bucket, hash, body) to the lines of JSON that Tantivy accepts."""
     return documents.select(
         pl.concat_str(
             pl.lit('{"id":"'),
@@ -265,5 +282,5 @@ def _lines(documents: pl.DataFrame) -> pl.Series:
 
 
 def _count(answer: Any) -> int:
-    """How many documents fit; Tantivy's own type hints leave this attribute out."""
+    """The number of documents that match; Tantivy's type hints omit this attribute."""
     return int(answer.count)

@@ -1,45 +1,68 @@
-"""The vocabulary of search: documents, indexes, queries, and what an engine can do.
+"""The vocabulary of search: documents, indexes, queries, and what an engine does.
 
-A document is a row of a frame, already encoded, so that every engine stores the same:
+A document is a row of a frame, already encoded so that every engine stores the same:
 
 | column | type | meaning |
 |---|---|---|
-| id | String | stable: tells person and placement apart |
-| bucket | Int64 | group of neighbouring keys: its sums are compared before its documents |
-| hash | Int64 | 48 bits of the hash of all fields: equal hashes, equal documents |
+| id | String | unique and stable; it distinguishes the placements of a person |
+| bucket | Int64 | a group of neighbouring keys, compared as a whole before its documents are |
+| hash | Int64 | a 48-bit hash of all fields: documents with equal hashes are considered equal |
 | body | String | the JSON object, with our own fields in `tisSync` |
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from hashlib import sha256
 from json import dumps
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
 from tis_sync.errors import UsageError
 
-SYNC = "tisSync"  # the object in each document, and in an index's _meta, that is ours
+SYNC = "tisSync"  # our own object in each document, and in an index's _meta
 
-# Sixteen keys a bucket: with about twenty documents in it, the sum of their 48-bit hashes stays
-# below 2**53, exact in the doubles that search servers sum in; and a night that changes one
+# A bucket of sixteen keys has about twenty documents, so the sum of their 48-bit hashes stays below
+# 2**53 and is exact in the doubles that search servers use for sums. And a night that changes one
 # person in a hundred fetches the hashes of a sixth of the buckets, not of all.
-KEYS_A_BUCKET = 16
+KEYS_PER_BUCKET = 16
 HASH_BITS = 48
-ENCODING = 2  # to be raised when `tis_sync.search.documents` derives words or sort keys otherwise
+NO_INDEX = "There is no index {alias} yet. Build it first: `tis-sync night`."
+ENCODING = 2  # increase when `tis_sync.search.documents` derives words or sort keys differently
 
-FieldKind = Literal["keyword", "number", "text"]
+
+class FieldType(Enum):
+    """How a field of a document is stored; it has one value, or a list of values, of that type."""
+
+    LONG = "long"  # a whole number
+    KEYWORD = "keyword"  # text that is matched as a whole
+    TEXT = "text"  # text that is matched by its words
+    TEXT_AND_KEYWORD = "text and keyword"  # by its words, and as a whole under FIELD.keyword
+
+
+KEYWORD_PROPERTY = {"type": "keyword", "ignore_above": 8191}  # Lucene's limit is 32,766 bytes
+PROPERTIES: Mapping[FieldType, Mapping[str, Any]] = {
+    FieldType.LONG: {"type": "long"},
+    FieldType.KEYWORD: KEYWORD_PROPERTY,
+    FieldType.TEXT: {"type": "text"},
+    FieldType.TEXT_AND_KEYWORD: {"type": "text", "fields": {"keyword": KEYWORD_PROPERTY}},
+}
+Fields = Mapping[str, "FieldType | Mapping[str, FieldType]"]
+"""The fields of a document, in the order in which they are encoded.
+
+A mapping in place of a type stands for a list of objects with these fields.
+"""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One thing that a query can filter on.
+    """Something that a query can filter on.
 
     Attributes:
-        name: what a user calls it ("grade").
-        number: the document's field for a whole number ("gradeId"), or None.
-        text: the document's field for any other value ("gradeAbbreviation"), or None.
+        name: what users call it ("grade").
+        number: the field of the document for a whole number ("gradeId"), or None.
+        text: the field of the document for any other value ("gradeAbbreviation"), or None.
         nested: the list of objects that the fields belong to, or None.
 
     """
@@ -50,7 +73,12 @@ class Filter:
     nested: str | None = None
 
     def field_for(self, value: str) -> tuple[str, int | str]:
-        """The field and the typed value that a user's text stands for."""
+        """Return the field and the typed value that a user's text stands for.
+
+        Raises:
+            UsageError: the filter takes a number, and the text is not a number.
+
+        """
         if self.number is not None and (value.isdecimal() or self.text is None):
             try:
                 return self.number, int(value)
@@ -64,55 +92,78 @@ class Filter:
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """An index: its alias, how its fields are stored, and what can be asked of it.
+    """An index: its alias, its fields, and what a query can filter on.
 
     Attributes:
         alias: the name that readers use.
-        mapping: Elasticsearch properties by field, of the documents without `tisSync`.
+        fields: the fields of a document, without `tisSync`.
         filters: what a query can filter on.
 
     """
 
     alias: str
-    mapping: Mapping[str, Any]
+    fields: Fields
     filters: tuple[Filter, ...]
 
     def properties(self) -> dict[str, Any]:
-        """The full mapping, our own fields included."""
-        ours = {
+        """The Elasticsearch mapping of all fields, our own included."""
+        sync_fields = {
             "hash": {"type": "long"},
             "bucket": {"type": "integer"},
             "terms": {"type": "keyword"},
             "sort": {"type": "keyword"},
         }
-        return {**self.mapping, SYNC: {"properties": ours}}
+        return {**_properties(self.fields), SYNC: {"properties": sync_fields}}
 
     @property
     def version(self) -> str:
-        """Changes when mapping, filters or the way of hashing do: then the index is built anew."""
+        """Changes with the fields, filters or hashing; a new version causes a rebuild."""
         filters = [(f.name, f.number, f.text, f.nested) for f in self.filters]
         text = dumps(
-            [self.properties(), filters, KEYS_A_BUCKET, HASH_BITS, ENCODING, pl.__version__]
+            [self.properties(), filters, KEYS_PER_BUCKET, HASH_BITS, ENCODING, pl.__version__]
         )
         return sha256(text.encode()).hexdigest()[:16]
 
     def filter_named(self, name: str) -> Filter:
-        """The filter of that name, in any case of letters.
+        """Find a filter by name; case does not matter.
 
         Raises:
-            UsageError: there is none; the message lists those there are.
+            UsageError: there is none; the message lists the filters.
 
         """
         for candidate in self.filters:
             if candidate.name.lower() == name.lower():
                 return candidate
         names = ", ".join(f.name for f in self.filters)
-        raise UsageError(f"{self.alias} cannot be filtered on {name!r}; known are: {names}.")
+        raise UsageError(f"{self.alias} cannot be filtered on {name!r}. The filters are: {names}.")
+
+
+def _properties(fields: Fields) -> dict[str, Any]:
+    """The Elasticsearch properties of fields, by type; the order of fields does not matter."""
+    simple = {
+        name: property_
+        for field_type, property_ in PROPERTIES.items()
+        for name, declared in fields.items()
+        if declared is field_type
+    }
+    nested = {
+        name: {"type": "nested", "properties": _properties(declared)}
+        for name, declared in fields.items()
+        if not isinstance(declared, FieldType)
+    }
+    return {**simple, **nested}
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question: words that must all begin some word of a document, and filters that must hold."""
+    """A query to an index.
+
+    Attributes:
+        text: words; each must begin some word of a document.
+        where: pairs of a filter name and a value; all must match.
+        limit: the maximum number of documents in the answer.
+
+    """
 
     text: str = ""
     where: tuple[tuple[str, str], ...] = ()
@@ -121,7 +172,13 @@ class Query:
 
 @dataclass(frozen=True)
 class Hits:
-    """The answer: how many documents fit, and the first of them by name, then by id."""
+    """The answer to a query.
+
+    Attributes:
+        total: the number of documents that match.
+        documents: the first of them, sorted by name, then by id.
+
+    """
 
     total: int
     documents: list[dict[str, Any]]
@@ -129,13 +186,13 @@ class Hits:
 
 @dataclass(frozen=True)
 class LiveIndex:
-    """What stands behind an alias now.
+    """The index behind an alias.
 
     Attributes:
         name: the concrete index.
-        ours: built by us, as its `_meta` says, rather than left by the Java service.
-        version: the `IndexSpec.version` it was built with; None if not ours.
-        documents: how many it holds.
+        ours: whether we built it, according to its `_meta`; if not, the Java service left it.
+        version: the `IndexSpec.version` it was built with; None if it is not ours.
+        documents: the number of documents in it.
 
     """
 
@@ -147,59 +204,87 @@ class LiveIndex:
 
 @dataclass
 class Delivery:
-    """What became of documents sent to an engine."""
+    """The outcome for documents that were sent to an engine.
+
+    Attributes:
+        written, deleted: the numbers of documents written and deleted.
+        refused: ids and reasons of documents that the engine refuses permanently.
+
+    """
 
     written: int = 0
     deleted: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
-    """Ids and reasons of documents that the engine will never take: bad data, one record each."""
 
 
 class SearchEngine(Protocol):
-    """What the rest needs of a search server; three of them do it alike."""
+    """What we need from a search engine. All three engines behave in the same way."""
 
     def check(self) -> None:
-        """Raise unless the server answers and is of a version that we support."""
+        """Check that the server answers, and that its version is supported.
+
+        Raises:
+            UnreachableError: it does not answer, or refuses the user.
+            SchemaError: its product or version is not supported.
+            UsageError: the folder of the embedded engine is not writable.
+
+        """
 
     def live(self, spec: IndexSpec) -> LiveIndex | None:
-        """What the alias points to; None: nothing."""
+        """The index behind the alias, or None."""
 
     def begin(self, spec: IndexSpec, build: str) -> str:
-        """Create (or find again) the empty index of a build; return its name. Nobody reads it."""
+        """Create the empty index of a build, unless it exists; readers do not see it.
+
+        Returns:
+            The name of the index.
+
+        """
 
     def write(
         self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
     ) -> Delivery:
-        """Put documents into an index, then delete ids from it.
+        """Write documents to an index, then delete documents from it.
 
         Args:
             index: its name.
-            documents: frames of documents (id, bucket, hash, body), taken as they are needed: the
-                next may be made while the last is on its way.
+            documents: frames of documents (id, bucket, hash, body). They are consumed lazily: the
+                next one can be prepared while the last one is being sent.
             deletes: ids of documents.
 
         Raises:
-            DeliveryError: the server kept refusing.
+            DeliveryError: the server kept refusing documents.
 
         """
 
     def sums(self, index: str, low: int | None, high: int | None) -> pl.DataFrame:
-        """Buckets of an index, from `low` to before `high`: bucket, count, total (Int64)."""
+        """The buckets of an index, from `low` (included) to `high` (excluded).
+
+        Returns:
+            A row per bucket: bucket, count of documents, total of their hashes (all Int64).
+
+        """
 
     def hashes(self, index: str, buckets: Sequence[int]) -> pl.DataFrame:
-        """The documents of some buckets: id (String), hash (Int64)."""
+        """The documents in the given buckets: id (String), hash (Int64)."""
 
     def refresh(self, index: str) -> int:
-        """Make all that was written visible; return how many documents the index holds."""
+        """Make everything that was written visible; return the number of documents."""
 
     def publish(self, spec: IndexSpec, index: str) -> None:
-        """Switch the alias to the index in one step; keep the previous one, drop older ones."""
+        """Switch the alias to the index in one step; keep the previous index, drop older ones."""
 
-    def abandon(self, index: str) -> None:
+    def drop(self, index: str) -> None:
         """Drop an index that was never published."""
 
     def query(self, spec: IndexSpec, query: Query) -> Hits:
-        """Answer a query; the same answer from every engine on the same documents."""
+        """Answer a query; every engine gives the same answer for the same documents.
+
+        Raises:
+            SchemaError: there is no index yet.
+            UsageError: the query names an unknown filter.
+
+        """
 
     def exists(self, spec: IndexSpec, index: str) -> bool:
-        """Whether an index of that name is there."""
+        """Whether an index of that name exists."""

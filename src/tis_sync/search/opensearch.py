@@ -6,7 +6,7 @@ from typing import Any
 from opensearchpy import ConnectionError as ClientConnectionError
 from opensearchpy import OpenSearch, SerializationError, TransportError
 
-from tis_sync.search.bulk import Reply
+from tis_sync.search.bulk import CONNECTION_FAILED, Response
 
 PRODUCT = "OpenSearch"
 NEEDED_MAJOR = "2"
@@ -29,27 +29,27 @@ class OpenSearchTransport:
         path: str,
         body: bytes | Mapping[str, Any] | None,
         headers: Mapping[str, str],
-    ) -> Reply:
-        """Send one request; the status of the reply is 0 when the connection failed."""
+    ) -> Response:
+        """Send one request; the status of the response is 0 if the connection failed."""
         try:
             data = self._client.transport.perform_request(
                 method, path, body=body, headers=dict(headers)
             )
         except ClientConnectionError as error:
-            return Reply(0, f"{type(error).__name__}: {error.error}")
+            return Response(CONNECTION_FAILED, f"{type(error).__name__}: {error.error}")
         except SerializationError as error:
-            return Reply(0, f"an answer that is not JSON: {error}")
+            return Response(CONNECTION_FAILED, f"the answer is not JSON: {error}")
         except TransportError as error:
-            return Reply(int(error.status_code), error.info or error.error)
-        return Reply(200, data)
+            return Response(int(error.status_code), error.info or error.error)
+        return Response(200, data)
 
 
-def unsupported(described: Mapping[str, Any]) -> str | None:
-    """Why the server that describes itself so (GET /) cannot be used; None: it can."""
-    version = described.get("version", {})
+def unsupported(description: Mapping[str, Any]) -> str | None:
+    """Why a server cannot be used, given its answer to GET /; None if it can be used."""
+    version = description.get("version", {})
     number = str(version.get("number"))
     if version.get("distribution") != "opensearch":
         return f"this is Elasticsearch {number}; its URL begins with elasticsearch+http"
     if number.split(".")[0] != NEEDED_MAJOR:
-        return f"version {number} is not supported, {PRODUCT} {NEEDED_MAJOR} is"
+        return f"version {number} is not supported; use {PRODUCT} {NEEDED_MAJOR}"
     return None

@@ -1,1 +1,1 @@
-"""Our own database: its tables, and how they come up to date."""
+"""The state database: its tables and their migrations."""

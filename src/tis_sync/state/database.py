@@ -1,4 +1,4 @@
-"""The database of our own state: connect to it, and bring its tables up to date."""
+"""Open the state database, and migrate its tables to the newest version."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
+from tis_sync.db.database import Database, connect
 from tis_sync.errors import SchemaError, UsageError
 from tis_sync.settings import Settings
-from tis_sync.tcs.connect import connect, explained
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "tis_sync_version"
@@ -17,31 +17,28 @@ NAME, SETTING = "The state database", "TIS_SYNC_STATE_URL"
 MIGRATION_LOCK = 7_436_501  # PostgreSQL advisory lock: several workers may start at once
 
 
-def open_state(settings: Settings) -> sa.Engine:
-    """An engine for our state, its tables at the newest version.
+def open_state(settings: Settings) -> Database:
+    """Open the state database and migrate its tables to the newest version.
 
     Raises:
-        UsageError: the URL names neither SQLite nor PostgreSQL.
+        UsageError: it is neither SQLite nor PostgreSQL.
         UnreachableError: it does not answer.
-        SchemaError: a newer version of this program has used it.
+        SchemaError: a newer version of tis-sync has used it.
 
     """
-    engine = connect(settings.state(), name=NAME, setting=SETTING)
-    if engine.dialect.name not in {"sqlite", "postgresql"}:
+    database = connect(settings.state(), name=NAME, setting=SETTING)
+    if database.dialect not in {"sqlite", "postgresql"}:
         raise UsageError(
-            f"{SETTING} names {engine.dialect.name}; state needs SQLite or PostgreSQL."
+            f"{SETTING} names {database.dialect}; the state database must be SQLite or PostgreSQL."
         )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    writing = engine.execution_options(writes=True)
-    with explained(engine, name=NAME, setting=SETTING), writing.begin() as connection:
-        if engine.dialect.name == "postgresql":
+    with database.write() as connection:
+        if database.dialect == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
         except CommandError:
-            raise SchemaError(
-                f"{NAME} was used by a newer tis-sync than this one; update this one."
-            ) from None
-    return engine
+            raise SchemaError(f"{NAME} was used by a newer tis-sync; update this one.") from None
+    return database

@@ -1,4 +1,4 @@
-"""Our own tables, beside TCS and not in it: runs, workers, alarms. Alembic creates them."""
+"""The tables of runs, workers and alarms in the state database. Alembic creates them."""
 
 from datetime import UTC, datetime
 
@@ -10,17 +10,17 @@ metadata = sa.MetaData()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, stored without zone as UTC (SQLite knows no zones), handed out with it."""
+    """A time in UTC, stored without its zone, because SQLite has no time zones."""
 
     impl = sa.DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """To UTC, without zone."""
+        """Convert to UTC, and drop the zone."""
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """With the zone that it was stored in."""
+        """Add the zone."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
@@ -30,16 +30,16 @@ run = Table(
     Column("id", String(36), primary_key=True),
     Column("job", String(100), nullable=False),
     Column("trigger", String(20), nullable=False),
-    Column("who", String(200), nullable=False),
+    Column("requested_by", String(200), nullable=False),
     Column("parent", String(36), index=True),
     Column("as_of", Text, nullable=False),
     Column("options", Text, nullable=False),
     Column("dry_run", sa.Boolean, nullable=False),
     Column("state", String(20), nullable=False, index=True),
-    # The job's name while the run is active, else null: so a job has one active run at the most.
+    # The name of the job while the run is active, otherwise null: a job has at most one active run.
     Column("active_job", String(100), unique=True),
-    # Another trigger came while this run was active: run once more when it ends.
-    Column("again", sa.Boolean, nullable=False, default=False),
+    # Another run was requested while this one was active: run the job again when it ends.
+    Column("rerun_requested", sa.Boolean, nullable=False, default=False),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -80,8 +80,8 @@ set_aside = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("run_id", String(36), nullable=False, index=True),
-    Column("source", String(100), nullable=False),
-    Column("record", String(200), nullable=False),
+    Column("table_name", String(100), nullable=False),
+    Column("record_key", String(200), nullable=False),
     Column("reason", Text, nullable=False),
 )
 
@@ -92,9 +92,9 @@ worker = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("heartbeat_at", UtcDateTime, nullable=False),
     Column("schedules", sa.Boolean, nullable=False),
-    # When, and by whom, its unfinished work was taken over; null while it is thought alive.
-    Column("buried_at", UtcDateTime),
-    Column("buried_by", String(100)),
+    # When, and by which worker, the unfinished work of a dead worker was claimed.
+    Column("claimed_at", UtcDateTime),
+    Column("claimed_by", String(100)),
 )
 
 alarm = Table(
@@ -103,7 +103,7 @@ alarm = Table(
     Column("id", Integer, primary_key=True),
     Column("kind", String(40), nullable=False),
     Column("subject", String(200), nullable=False),
-    # "kind/subject" while the alarm is open, else null: so it is raised once.
+    # "kind/subject" while the alarm is open, otherwise null, so that it is opened only once.
     Column("open_key", String(300), unique=True),
     Column("raised_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),

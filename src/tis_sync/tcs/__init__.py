@@ -1,1 +1,1 @@
-"""TCS, the system of record: its tables, reads, writes, and synthetic data like it."""
+"""TCS, the system of record: its tables, the check of its schema, and reads of whole columns."""

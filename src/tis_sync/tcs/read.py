@@ -1,4 +1,4 @@
-"""What a job wants to read of TCS: columns of a table, for all keys or a range of them."""
+"""A read: the columns of a TCS table that a job needs, for all keys or for a key range."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,62 +8,28 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-
-@dataclass(frozen=True)
-class KeyRange:
-    """Keys from `low` (included) to `high` (excluded); None: without a bound on that side."""
-
-    low: int | None = None
-    high: int | None = None
-
-    def clause(self, column: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-        """The range as a condition on a column."""
-        parts: list[sa.ColumnElement[bool]] = []
-        if self.low is not None:
-            parts.append(column >= self.low)
-        if self.high is not None:
-            parts.append(column < self.high)
-        return sa.and_(sa.true(), *parts)
-
-    def expression(self, column: str) -> pl.Expr:
-        """The range as a condition on a frame's column."""
-        inside = pl.lit(value=True)
-        if self.low is not None:
-            inside &= pl.col(column) >= self.low
-        if self.high is not None:
-            inside &= pl.col(column) < self.high
-        return inside
-
-    def touches(self, other: "KeyRange") -> bool:
-        """Whether the two may have keys in common."""
-        return _below(self.low, other.high) and _below(other.low, self.high)
-
-    def __contains__(self, other: "KeyRange") -> bool:
-        """Whether all keys of another range are in this one."""
-        from_low = self.low is None or (other.low is not None and other.low >= self.low)
-        to_high = self.high is None or (other.high is not None and other.high <= self.high)
-        return from_low and to_high
+from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
 
 
 @dataclass(frozen=True)
 class Read:
-    """Which columns of a table a job wants, and of which records.
+    """The columns and rows of a table that a job needs.
 
     Attributes:
-        table: the TCS table; its name is the frame's name.
-        columns: the columns read.
-        by: the column that partitions are cut by; None: the whole table.
-        through: a second table and the condition that leads to it, where `by` is a column of it.
-            A read of all keys without `where` leaves it out.
-        where: narrows the read, given the as-of date.
-        shared: other jobs of a night read the same: it is kept for them, for a while.
+        table: the TCS table; its name is the name of the frame.
+        columns: the columns to read.
+        partition_column: the column that key ranges refer to. None: read the whole table.
+        join: a second table and the join condition, if `partition_column` or a column that `where`
+            uses belongs to that table. A read of all keys without `where` skips the join.
+        where: a condition that narrows the read, given the as-of date.
+        shared: whether other jobs of a night need the same read, so that its result is kept.
 
     """
 
     table: sa.Table
     columns: tuple[str, ...]
-    by: sa.Column[int] | None = None
-    through: tuple[sa.Table, sa.ColumnElement[bool]] | None = None
+    partition_column: sa.Column[int] | None = None
+    join: tuple[sa.Table, sa.ColumnElement[bool]] | None = None
     where: Callable[[date], sa.ColumnElement[bool]] | None = None
     shared: bool = False
 
@@ -72,49 +38,49 @@ class Read:
         return [self.table.c[name] for name in self.columns]
 
     @property
-    def is_scattered(self) -> bool:
-        """The rows of a key range lie here and there: the table is in another order on disk."""
-        return self.by is not None and _table(self.by).primary_key.columns[0] is not self.by
+    def is_clustered(self) -> bool:
+        """Whether the rows of a key range are adjacent on disk (always true for a whole table)."""
+        if self.partition_column is None:
+            return True
+        return _table(self.partition_column).primary_key.columns[0] is self.partition_column
 
     @property
-    def lies_by(self) -> sa.Column[Any]:
-        """The column by which a whole scan goes best: rows lie in its order."""
+    def scan_column(self) -> sa.Column[Any]:
+        """The column by which the rows are ordered on disk; a full scan follows it."""
         first: sa.Column[Any] = self.table.primary_key.columns[0]
         return first
 
     def statement(self, keys: KeyRange, today: date) -> sa.Select[Any]:
         """The SELECT for a key range."""
-        narrowed = keys != KeyRange() or self.where is not None
+        narrowed = keys != ALL_KEYS or self.where is not None
         statement = self._from(self.selected(), today, joined=narrowed)
-        return statement if self.by is None else statement.where(keys.clause(self.by))
+        if self.partition_column is None:
+            return statement
+        return statement.where(keys.clause(self.partition_column))
 
     def scan(self, today: date) -> sa.Select[Any]:
-        """The SELECT for all keys, with `by` and `lies_by` among the columns."""
-        assert self.by is not None
+        """The SELECT for all keys; it includes `partition_column` and `scan_column`."""
+        assert self.partition_column is not None
         columns = {column.name: column for column in self.selected()}
-        for column in (self.by, self.lies_by):
+        for column in (self.partition_column, self.scan_column):
             columns.setdefault(column.name, column)
         return self._from(list(columns.values()), today, joined=True)
 
     def _from(self, columns: list[sa.Column[Any]], today: date, *, joined: bool) -> sa.Select[Any]:
         statement = sa.select(*columns)
-        if joined and self.through is not None:
-            other, condition = self.through
+        if joined and self.join is not None:
+            other, condition = self.join
             statement = statement.join_from(self.table, other, condition)
         return statement if self.where is None else statement.where(self.where(today))
 
     def schema(self) -> dict[str, pl.DataType]:
-        """The declared types of the frame's columns."""
+        """The Polars types of the frame's columns, by name."""
         return {column.name: polars_type(column.type) for column in self.selected()}
 
 
-def just(condition: sa.ColumnElement[bool]) -> Callable[[date], sa.ColumnElement[bool]]:
-    """A `where` of a read that is the same whatever the day."""
+def always(condition: sa.ColumnElement[bool]) -> Callable[[date], sa.ColumnElement[bool]]:
+    """Make a `where` that does not depend on the day."""
     return lambda _day: condition
-
-
-def _below(low: int | None, high: int | None) -> bool:
-    return low is None or high is None or low < high
 
 
 def _table(column: sa.Column[Any]) -> sa.Table:
@@ -124,7 +90,7 @@ def _table(column: sa.Column[Any]) -> sa.Table:
 
 
 def polars_type(declared: sa.types.TypeEngine[object]) -> pl.DataType:
-    """The Polars type in which we hold a column of the given SQL type."""
+    """The Polars type for a declared SQL type; text for every type not listed here."""
     if isinstance(declared, sa.Boolean):
         return pl.Boolean()
     if isinstance(declared, sa.Integer):

@@ -1,4 +1,4 @@
-"""Does a database have the tables and columns of TCS that we rely on?"""
+"""The schema check: does a database have the tables and columns of TCS that we rely on?"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,76 +6,107 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tis_sync.db.database import Database
 from tis_sync.errors import SchemaError
-from tis_sync.tcs.connect import explained, shown
 
-# Which kinds of SQL type hold which kind of declared value; text that should be a number is not
-# listed, because reads set single unfit values aside (incidents: a code that became a text).
+# The SQL types that can hold the values of a declared type. Numbers are not listed: a number column
+# may become a text column, and reads set aside the records whose text is not a number.
 COMPATIBLE: dict[type[sa.types.TypeEngine[Any]], tuple[type[sa.types.TypeEngine[Any]], ...]] = {
     sa.Date: (sa.Date, sa.DateTime),
     sa.DateTime: (sa.DateTime, sa.Date),
 }
+MISSING = "is missing"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that a database lacks: the table, the column (None: the whole table), and why."""
+class SchemaProblem:
+    """A table or column that is missing or has the wrong type.
+
+    Attributes:
+        table: the table.
+        column: the column. None: the whole table.
+        problem: what is wrong with it, as a predicate ("is missing").
+
+    """
 
     table: str
     column: str | None
     problem: str
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the table or column does not exist, rather than having the wrong type."""
+        return self.problem == MISSING
 
     def __str__(self) -> str:
         where = self.table if self.column is None else f"{self.table}.{self.column}"
         return f"{where} {self.problem}"
 
 
-def check(engine: sa.Engine, needed: Mapping[sa.Table, Collection[str]]) -> list[Finding]:
-    """What the database lacks of `needed` (columns by table), in the order asked; empty: nothing.
+def check(database: Database, needed: Mapping[sa.Table, Collection[str]]) -> list[SchemaProblem]:
+    """Find what a database lacks.
 
-    Names are compared as the live MySQL does it on Linux: tables by case, columns without.
+    As in MySQL on Linux, the names of tables are case-sensitive, and those of columns are not.
+
+    Args:
+        database: TCS.
+        needed: the names of the needed columns, by table.
+
+    Returns:
+        The problems, in the order of `needed`; empty if the database has everything.
+
     """
-    findings: list[Finding] = []
-    with explained(engine, name="TCS", setting="TIS_SYNC_TCS_URL"):
-        inspector = sa.inspect(engine)
+    problems: list[SchemaProblem] = []
+    with database.read() as connection:
+        inspector = sa.inspect(connection)
         present = set(inspector.get_table_names()) | set(inspector.get_view_names())
         for table, columns in needed.items():
             if table.name not in present:
-                findings.append(Finding(table.name, None, "is missing"))
+                problems.append(SchemaProblem(table.name, None, MISSING))
                 continue
             actual = {c["name"].lower(): c["type"] for c in inspector.get_columns(table.name)}
             for column in columns:
-                found = actual.get(column.lower())
-                if found is None:
-                    findings.append(Finding(table.name, column, "is missing"))
-                elif problem := _misfit(table.c[column].type, found):
-                    findings.append(Finding(table.name, column, problem))
-    return findings
+                column_type = actual.get(column.lower())
+                if column_type is None:
+                    problems.append(SchemaProblem(table.name, column, MISSING))
+                elif problem := _misfit(table.c[column].type, column_type):
+                    problems.append(SchemaProblem(table.name, column, problem))
+    return problems
 
 
-def require(engine: sa.Engine, needed: Mapping[sa.Table, Collection[str]]) -> None:
-    """Raise `SchemaError`, naming everything that is missing, unless the database has it all."""
-    findings = check(engine, needed)
-    if findings:
+def require(database: Database, needed: Mapping[sa.Table, Collection[str]]) -> None:
+    """Check that a database has everything that is needed.
+
+    Args:
+        database: TCS.
+        needed: the names of the needed columns, by table.
+
+    Raises:
+        SchemaError: something is missing; the message names all of it.
+
+    """
+    problems = check(database, needed)
+    if problems:
         raise SchemaError(
-            f"TCS at {shown(engine.url)} lacks what this job needs: "
-            f"{'; '.join(map(str, findings))}. Compare with `tis-sync schema check`."
+            f"TCS at {database.address} lacks what this job needs: "
+            f"{'; '.join(map(str, problems))}. See all differences: `tis-sync schema check`."
         )
 
 
-def text_limits(engine: sa.Engine, table: sa.Table) -> dict[str, int]:
-    """The longest text that each column of the table takes, in characters, as the database has it.
+def text_limits(database: Database, table: sa.Table) -> dict[str, int]:
+    """The maximum length, in characters, of each text column of a table in the database.
 
-    SQLite does not enforce lengths, but reports them as declared, so that they hold there too.
+    SQLite does not enforce these lengths, but reports them, so we apply them there too.
     """
-    found = sa.inspect(engine).get_columns(table.name)
-    limits = {c["name"]: getattr(c["type"], "length", None) for c in found}
+    with database.read() as connection:
+        columns = sa.inspect(connection).get_columns(table.name)
+    limits = {c["name"]: getattr(c["type"], "length", None) for c in columns}
     return {name: length for name, length in limits.items() if isinstance(length, int)}
 
 
-def _misfit(declared: sa.types.TypeEngine[object], found: sa.types.TypeEngine[object]) -> str:
-    """Why values of the column found cannot serve for the declared one; empty: they can."""
+def _misfit(declared: sa.types.TypeEngine[object], actual: sa.types.TypeEngine[object]) -> str:
+    """Why a column of the actual type cannot serve as the declared type; empty if it can."""
     for kind, accepted in COMPATIBLE.items():
-        if isinstance(declared, kind) and not isinstance(found, (*accepted, sa.String)):
-            return f"has type {found}, not {declared}"
+        if isinstance(declared, kind) and not isinstance(actual, (*accepted, sa.String)):
+            return f"has type {actual}, not {declared}"
     return ""

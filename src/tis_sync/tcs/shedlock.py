@@ -1,7 +1,7 @@
-"""The Java service's lock table: while that service still runs, a job takes its row too.
+"""The Java service's lock table: while that service is still in use, jobs take its locks too.
 
-A row names a lock and until when it is taken. Whoever finds `lock_until` in the past may take it,
-by one conditional UPDATE (or an INSERT where the row is missing).
+A row contains the name of a lock and the time until which it is taken. A lock whose `lock_until` is
+in the past is free; a single conditional UPDATE takes it, or an INSERT if there is no row.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,63 +9,61 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tis_sync.tcs.connect import explained
+from tis_sync.db.database import Database
 from tis_sync.tcs.tables import Shedlock
-from tis_sync.tcs.write import writing
 
 
 def take(
-    engine: sa.Engine, name: str, who: str, now: datetime, longest: timedelta
+    database: Database, name: str, owner: str, now: datetime, longest: timedelta
 ) -> tuple[str, datetime] | None:
-    """Take a lock, or prolong it where `who` holds it.
+    """Take a lock, or extend it if the owner already has it.
 
     Args:
-        engine: TCS.
-        name: the lock's name.
-        who: who takes it: unique to a run.
-        now: the present moment.
-        longest: after this it is free again, even if never released.
+        database: TCS.
+        name: the name of the lock.
+        owner: the new owner; unique to a run.
+        now: the current time.
+        longest: after this time the lock is free again, even if it was never released.
 
     Returns:
-        None when it is ours; else who holds it, and until when.
+        None if the lock was taken; otherwise its owner, and the time until which it is taken.
 
     """
     at = _utc(now)
-    ours = {"lock_until": at + longest, "locked_at": at, "locked_by": who}
-    with explained(engine, name="TCS", setting="TIS_SYNC_TCS_URL"):
-        try:
-            with writing(engine) as connection:
-                result = connection.execute(
-                    sa.update(Shedlock)
-                    .where(Shedlock.c.name == name)
-                    .where(sa.or_(Shedlock.c.lock_until <= at, Shedlock.c.locked_by == who))
-                    .values(ours)
+    values = {"lock_until": at + longest, "locked_at": at, "locked_by": owner}
+    try:
+        with database.write() as connection:
+            result = connection.execute(
+                sa.update(Shedlock)
+                .where(Shedlock.c.name == name)
+                .where(sa.or_(Shedlock.c.lock_until <= at, Shedlock.c.locked_by == owner))
+                .values(values)
+            )
+            if result.rowcount:
+                return None
+            connection.execute(sa.insert(Shedlock).values(name=name, **values))
+    except IntegrityError:
+        with database.read() as connection:
+            row = connection.execute(
+                sa.select(Shedlock.c.locked_by, Shedlock.c.lock_until).where(
+                    Shedlock.c.name == name
                 )
-                if result.rowcount:
-                    return None
-                connection.execute(sa.insert(Shedlock).values(name=name, **ours))
-        except IntegrityError:
-            with engine.connect() as connection:
-                row = connection.execute(
-                    sa.select(Shedlock.c.locked_by, Shedlock.c.lock_until).where(
-                        Shedlock.c.name == name
-                    )
-                ).one()
-            return str(row.locked_by), row.lock_until.replace(tzinfo=UTC)
+            ).one()
+        return str(row.locked_by), row.lock_until.replace(tzinfo=UTC)
     return None
 
 
-def release(engine: sa.Engine, name: str, who: str, now: datetime) -> None:
-    """Free a lock that `who` holds; nothing happens where it does not."""
-    with explained(engine, name="TCS", setting="TIS_SYNC_TCS_URL"), writing(engine) as connection:
+def release(database: Database, name: str, owner: str, now: datetime) -> None:
+    """Release a lock; do nothing if it has another owner."""
+    with database.write() as connection:
         connection.execute(
             sa.update(Shedlock)
-            .where(Shedlock.c.name == name, Shedlock.c.locked_by == who)
+            .where(Shedlock.c.name == name, Shedlock.c.locked_by == owner)
             .values(lock_until=_utc(now))
         )
 
 
 def _utc(moment: datetime) -> datetime:
-    """As the table holds it: UTC, without zone, in milliseconds."""
+    """Convert a time to the form in the table: UTC, without a zone, in milliseconds."""
     plain = moment.astimezone(UTC).replace(tzinfo=None)
     return plain.replace(microsecond=plain.microsecond // 1000 * 1000)

@@ -1,10 +1,10 @@
-"""What was read of a table in one scan, kept on disk, and taken out by key range.
+"""Spool: the rows of a table in a temporary file on disk, read back by key range.
 
-A table that lies on the server's disk in another order than that of the keys which partitions are
-cut by is slow to read by partition: each row is a jump. So it is read once, as it lies, sorted into
-buckets of neighbouring keys here, and each partition takes its buckets from there: memory depends
-on the partition, not on the table. The file has no name, so nothing is left of it when the process
-ends, however it ends.
+A table that is not clustered on the partition key costs one random read per row if it is read by
+partition. So it is read once, in its order on disk, and sorted into buckets of neighbouring keys in
+a temporary file. Each partition then takes its buckets from the file, so memory depends on the
+partition, not on the table. The file has no name, so nothing of it remains when the process ends,
+even if the process is killed.
 """
 
 import os
@@ -18,19 +18,19 @@ from pathlib import Path
 import polars as pl
 
 from tis_sync.errors import StorageFullError
-from tis_sync.tcs.read import KeyRange
+from tis_sync.tcs.key_ranges import KeyRange
 
-KEYS_A_BUCKET = 50_000  # partitions are some hundred thousand keys wide
+KEYS_PER_BUCKET = 50_000  # partitions are a few hundred thousand keys wide
 BUCKET = "_bucket"
 
 
 class Spool:
-    """Rows on disk, by key.
+    """Rows of one table, by key.
 
     Args:
-        folder: where the file lies.
-        key: the integer column that key ranges are of.
-        schema: the columns that are taken out.
+        folder: the folder in which the file is created.
+        key: the integer column that key ranges refer to.
+        schema: the columns that are read back, with their types.
 
     """
 
@@ -38,22 +38,25 @@ class Spool:
         self._folder = folder
         with self._storage():
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  lives as long as this
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  as long as the spool
         self._key = key
         self._schema = schema
         self._places: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._end = 0
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Put rows in: the columns of the schema and the key; those without a key are left out.
+        """Add rows; those without a key are left out.
+
+        Args:
+            rows: a frame with the columns of the schema and the key.
 
         Raises:
-            StorageFullError: they cannot be kept.
+            StorageFullError: the disk is full.
 
         """
         parts = (
             rows.filter(pl.col(self._key).is_not_null())
-            .with_columns((pl.col(self._key) // KEYS_A_BUCKET).alias(BUCKET))
+            .with_columns((pl.col(self._key) // KEYS_PER_BUCKET).alias(BUCKET))
             .partition_by(BUCKET, as_dict=True, include_key=False)
         )
         with self._storage():
@@ -66,27 +69,33 @@ class Spool:
             self._file.flush()
 
     def take(self, keys: KeyRange) -> pl.DataFrame:
-        """The rows of a key range; may be asked for again, and by several threads at once."""
+        """The rows of a key range, with the columns of the schema; safe to call from any thread."""
         columns = list(self._schema)
-        found = [pl.DataFrame(schema=self._schema)]
+        parts = [pl.DataFrame(schema=self._schema)]
         inside = keys.expression(self._key)
         for bucket in sorted(self._places):
-            mine = KeyRange(bucket * KEYS_A_BUCKET, (bucket + 1) * KEYS_A_BUCKET)
-            if not keys.touches(mine):
+            bucket_keys = KeyRange(bucket * KEYS_PER_BUCKET, (bucket + 1) * KEYS_PER_BUCKET)
+            if not keys.overlaps(bucket_keys):
                 continue
             for start, length in self._places[bucket]:
                 data = os.pread(self._file.fileno(), length, start)
                 part = pl.read_ipc_stream(BytesIO(data))
-                found.append((part if mine in keys else part.filter(inside)).select(columns))
-        return pl.concat(found)
+                rows = part if bucket_keys in keys else part.filter(inside)
+                parts.append(rows.select(columns))
+        return pl.concat(parts)
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
-        """Turn a disk that takes no more into an error for people."""
+        """Translate the errors of a full disk.
+
+        Raises:
+            StorageFullError: the disk of the folder is full, or the folder cannot be used.
+
+        """
         try:
             yield
         except OSError as error:
             raise StorageFullError(
-                f"What was read of TCS cannot be kept in {self._folder} ({error.strerror}); make "
-                "room there, or set TIS_SYNC_HOME to another folder."
+                f"Rows of TCS cannot be kept in {self._folder} ({error.strerror}); free some space "
+                "there, or set TIS_SYNC_HOME to a folder on another disk."
             ) from error

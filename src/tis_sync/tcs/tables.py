@@ -1,10 +1,10 @@
 """The tables of TCS that we read or write, as SQLAlchemy Core.
 
-TCS is the system of record and not ours: these declarations serve to build statements, to check
+TCS is the system of record, and not ours. We use these declarations to build statements, to check
 that a database has what we need (`tis_sync.tcs.schema`), and to create the synthetic database of
-the demo. Names, types, nullability and keys are those of the live MySQL schema. Only four of them
-are ever written: `PersonOwner`, `PersonTrust`, `PostTrust` whole, and one column each of `Person`
-(status) and `Post` (fundingStatus); `shedlock` too, where the Java service still runs.
+the demo. Names, types, nullability and keys are those of the live MySQL schema. We write only the
+targets of jobs, `PlacementEsrEvent`, `EsrNotification`, and `shedlock` while the Java service is in
+use.
 """
 
 from sqlalchemy import (
@@ -26,7 +26,7 @@ from sqlalchemy.dialects import mysql
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s"})
 
-# SQLite fills in a key by itself only where the column is an INTEGER to the letter.
+# SQLite only generates keys for a column whose type is exactly INTEGER.
 Big = BigInteger().with_variant(Integer(), "sqlite")
 Text255 = String(255)
 Millis = DateTime().with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")

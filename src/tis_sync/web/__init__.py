@@ -1,1 +1,1 @@
-"""The console: what is seen and done by HTTP, under /sync."""
+"""The console: pages and an API by HTTP, under /sync."""

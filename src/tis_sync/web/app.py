@@ -1,4 +1,4 @@
-"""The application: routers under /sync, and what stands between them and the world."""
+"""The application: its routers under /sync, and its middleware."""
 
 from urllib.parse import urlsplit
 
@@ -11,56 +11,63 @@ from tis_sync import __version__
 from tis_sync.errors import UsageError
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
-from tis_sync.web import api, health, metrics, old, pages, problems, signin
-from tis_sync.web.depends import Viewer
-from tis_sync.web.live import Live
-from tis_sync.web.provider import Provider
-from tis_sync.web.shield import Bodies, Rates, SafeHeaders, SameOrigin, Sense
-from tis_sync.web.templates import HERE
-from tis_sync.web.tonight import COUNT_SECONDS, Remembered, count_indexes
+from tis_sync.web import api, health, legacy_api, metrics, pages, problems
+from tis_sync.web.auth.oidc import Provider
+from tis_sync.web.dependencies import Viewer
+from tis_sync.web.feeds import Feeds
+from tis_sync.web.middleware import (
+    BodyLimit,
+    RateLimit,
+    RejectNul,
+    SameOrigin,
+    SecurityHeaders,
+)
+from tis_sync.web.pages import signin
+from tis_sync.web.presenters.tonight import COUNT_SECONDS, Cached, count_indexes
+from tis_sync.web.templates import FOLDER
 
 BASE = "/sync"
-# Names that lead to this machine. Where nobody signs in there are no others: a page of another
-# site that a browser has open here can then not have its own name lead to us.
+# Names of this machine. Without sign-in no others are accepted, so that a page of another site in
+# a browser on this machine cannot reach the console through a name of its own (DNS rebinding).
 HOSTS = ["127.0.0.1", "localhost"]
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application over the servers of one process.
+    """Create the application over the services of one process.
 
     Args:
-        services: the servers; where the process works too (`tis_sync.runs.session`), it carries
-            out what is asked for, else workers do.
+        services: the services. If this process works too (`tis_sync.app.session`), it carries out
+            what is requested; otherwise workers do.
 
     Raises:
-        UsageError: a sign-in provider is named, but not where people reach us.
+        UsageError: a sign-in provider is configured, but not the URL of the console.
 
     """
     settings = services.settings
     app = FastAPI(
         title="tis-sync",
         version=__version__,
-        description="What runs, what ran, what is wrong; and jobs and exports by hand.",
-        openapi_url=None,  # told by a route of its own, to those who may look
-        docs_url=None,  # its page would come from a network that may not be there
+        description="Runs, search, the export to ESR, alarms; start jobs and exports.",
+        openapi_url=None,  # served by a route of our own, to viewers only
+        docs_url=None,  # its page would load scripts from another site
         redoc_url=None,
     )
     app.state.services = services
-    app.state.live = Live()
-    app.state.counts = Remembered(lambda: count_indexes(services), COUNT_SECONDS)
+    app.state.feeds = Feeds()
+    app.state.index_counts = Cached(lambda: count_indexes(services), COUNT_SECONDS)
     app.state.provider = _provider(services)
-    _shield(app, settings)
+    _add_middleware(app, settings)
     problems.install(app)
-    for part in (health, old, api, metrics, signin, pages):
-        app.include_router(part.router, prefix=BASE)
+    for module in (health, legacy_api, api, metrics, signin, pages):
+        app.include_router(module.router, prefix=BASE)
     app.get("/", include_in_schema=False)(lambda: RedirectResponse(f"{BASE}/"))
     app.get(f"{BASE}/api/v1/openapi.json", include_in_schema=False)(_description)
-    app.mount(f"{BASE}/static", StaticFiles(directory=HERE / "static"))
+    app.mount(f"{BASE}/static", StaticFiles(directory=FOLDER / "static"))
     return app
 
 
 def _description(request: Request, _: Viewer) -> JSONResponse:
-    """The API's description, to those who may look."""
+    """The OpenAPI description of the API."""
     return JSONResponse(request.app.openapi())
 
 
@@ -70,18 +77,20 @@ def _provider(services: Services) -> Provider | None:
         return None
     if settings.web_url is None:
         raise UsageError(
-            "TIS_SYNC_OIDC_ISSUER is set, but not TIS_SYNC_WEB_URL: where people reach the console "
-            "from outside (https://HOST), so that the provider can lead them back."
+            "TIS_SYNC_OIDC_ISSUER is set, so TIS_SYNC_WEB_URL is needed too: the URL at which "
+            "people reach the console (https://HOST). The provider sends browsers back there."
         )
     return Provider(settings, services.clock)
 
 
-def _shield(app: FastAPI, settings: Settings) -> None:
-    """Layers; the last one added is the first that a request meets."""
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Add the layers; a request passes the last one first."""
     hosts = [*HOSTS, *([urlsplit(settings.web_url).hostname or ""] if settings.web_url else [])]
-    app.add_middleware(Bodies, most=settings.web_body_bytes, seconds=settings.web_body_seconds)
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.web_body_bytes, seconds=settings.web_body_seconds
+    )
     app.add_middleware(SameOrigin)
-    app.add_middleware(Sense)
-    app.add_middleware(Rates, a_minute=settings.web_requests_a_minute)
-    app.add_middleware(SafeHeaders, settings=settings)
+    app.add_middleware(RejectNul)
+    app.add_middleware(RateLimit, per_minute=settings.web_requests_a_minute)
+    app.add_middleware(SecurityHeaders, settings=settings)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)

@@ -1,12 +1,12 @@
-"""Does the process live, and can it work?"""
+"""Health endpoints: is the process alive, and can it work?"""
 
 from http import HTTPStatus
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
 
-from tis_sync.runs.workers import living
-from tis_sync.web.depends import Servers
+from tis_sync.runs.cluster import live_workers
+from tis_sync.web.dependencies import Servers
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -19,16 +19,16 @@ def live() -> dict[str, str]:
 
 @router.get("/ready")
 def ready(s: Servers, response: Response) -> dict[str, str]:
-    """It can work: its state answers, and a scheduler lives. 503 where not."""
-    found = {"state": "ok", "scheduler": "ok"}
+    """The process can work: the state database answers, and a scheduler is alive. 503 if not."""
+    checks = {"state": "ok", "scheduler": "ok"}
     try:
-        with s.state.connect() as connection:
+        with s.state.read() as connection:
             connection.execute(sa.select(1))
-        # A process that only answers is ready without workers; that none lives is an alarm.
-        if s.works and not living(s.state, s.clock(), s.settings.dead_after_seconds):
-            found["scheduler"] = "silent"
-    except Exception as error:  # noqa: BLE001  whatever it is, it is not ready
-        found["state"] = type(error).__name__
-    if set(found.values()) != {"ok"}:
+        # A process that only answers is ready without workers; a missing worker is an alarm.
+        if s.engine is not None and not live_workers(s):
+            checks["scheduler"] = "silent"
+    except Exception as error:  # noqa: BLE001  whatever the error is, the process is not ready
+        checks["state"] = type(error).__name__
+    if set(checks.values()) != {"ok"}:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    return found
+    return checks

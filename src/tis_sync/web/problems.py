@@ -1,4 +1,4 @@
-"""Errors: problem+json (RFC 9457) for programs, a page for people; what was wrong, what to do."""
+"""Errors as answers: problem+json (RFC 9457) for programs, a page for people."""
 
 from http import HTTPStatus
 from typing import Any
@@ -19,9 +19,10 @@ from tis_sync.errors import (
     UsageError,
 )
 from tis_sync.logs import get
+from tis_sync.web.auth.identity import NotAllowedError, NotSignedInError
 from tis_sync.web.templates import page
-from tis_sync.web.who import NotAllowedError, NotSignedInError
 
+# The first class that fits decides, so a subclass stands before its base class.
 STATUS = (
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (NotAllowedError, HTTPStatus.FORBIDDEN),
@@ -33,10 +34,11 @@ STATUS = (
     (TisSyncError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 FOR_PROGRAMS = ("/sync/api", "/sync/health/", "/sync/metrics", "/sync/live")
+INTERNAL_ERROR = "This is an error in tis-sync. Its log contains the details."
 
 
 class Problem(BaseModel):
-    """What was wrong, and what to do."""
+    """What is wrong, and what to do."""
 
     type: str
     title: str
@@ -44,63 +46,65 @@ class Problem(BaseModel):
     detail: str
 
 
-# What every call of the API may answer beside what it was asked for.
+# Answers of every call of the API beside its own.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": {
-        "application/problem+json": {"schema": Problem.model_json_schema()}
-    }}
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
     for status in (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503)
-}  # fmt: skip
+}
 
 
 def problem(status: HTTPStatus, detail: str) -> JSONResponse:
-    """A problem, as its own media type."""
+    """Return a problem document."""
     body = Problem(type="about:blank", title=status.phrase, status=status, detail=detail)
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
     return JSONResponse(body.model_dump(), status, headers, "application/problem+json")
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of an application told as a problem, or as a page."""
+    """Answer every error of an application with a problem document or a page."""
 
     @app.exception_handler(NotSignedInError)
-    async def unknown(request: Request, error: NotSignedInError) -> Response:
-        given = "authorization" in request.headers
-        if request.method == "GET" and not given and not _for_a_program(request):
-            asked = quote(f"{request.url.path}?{request.url.query}".rstrip("?"))
-            return RedirectResponse(f"/sync/signin?next={asked}", HTTPStatus.SEE_OTHER)
-        return _told(request, HTTPStatus.UNAUTHORIZED, str(error))
+    async def not_signed_in(request: Request, error: NotSignedInError) -> Response:
+        has_token = "authorization" in request.headers
+        if request.method == "GET" and not has_token and not _is_for_program(request):
+            target = quote(f"{request.url.path}?{request.url.query}".rstrip("?"))
+            return RedirectResponse(f"/sync/signin?next={target}", HTTPStatus.SEE_OTHER)
+        return _answer(request, HTTPStatus.UNAUTHORIZED, str(error))
 
     @app.exception_handler(TisSyncError)
-    async def known(request: Request, error: TisSyncError) -> Response:
+    async def expected(request: Request, error: TisSyncError) -> Response:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
-        return _told(request, status, str(error))
+        return _answer(request, status, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
-        said = "; ".join(
-            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
-            for found in error.errors()
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        detail = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
         )
-        return _told(request, HTTPStatus.UNPROCESSABLE_ENTITY, said)
+        return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        answer = _told(request, HTTPStatus(error.status_code), str(error.detail))
+        answer = _answer(request, HTTPStatus(error.status_code), str(error.detail))
         answer.headers.update(error.headers or {})
         return answer
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
+        # uvicorn logs the traceback, at ERROR.
         get().error("unexpected", path=request.url.path, reason=str(error)[:300])
-        return _told(request, HTTPStatus.INTERNAL_SERVER_ERROR, "Our mistake; the log says more.")
+        return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR)
 
 
-def _for_a_program(request: Request) -> bool:
+def _is_for_program(request: Request) -> bool:
     return request.url.path.startswith(FOR_PROGRAMS)
 
 
-def _told(request: Request, status: HTTPStatus, detail: str) -> Response:
-    if _for_a_program(request):
+def _answer(request: Request, status: HTTPStatus, detail: str) -> Response:
+    if _is_for_program(request):
         return problem(status, detail)
     return page(request, "error.html", status_code=status, title=status.phrase, detail=detail)

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, told to let go of live viewers when it is asked to stop."""
+"""The HTTP server: uvicorn, which ends live updates first when it is asked to stop."""
 
 import socket
 from collections.abc import Callable
@@ -6,30 +6,34 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
-STOP_SECONDS = 5  # for answers under way
+STOP_SECONDS = 5  # for answers that are being sent
 
 
 class Server(uvicorn.Server):
     """An HTTP server for the application.
 
     Args:
-        app: what `tis_sync.web.app.create_app` made.
-        host: address to answer on.
-        port: port to answer on.
+        app: the application, from `tis_sync.web.app.create_app`.
+        host: the address to listen on.
+        port: the port to listen on.
 
     """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         super().__init__(
             uvicorn.Config(
-                # No access log: addresses may hold what signs somebody in.
-                app, host, port, log_config=None, access_log=False, server_header=False,
+                app,
+                host,
+                port,
+                log_config=None,
+                access_log=False,  # a URL of the sign-in contains a code
+                server_header=False,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
-        )  # fmt: skip
-        self._let_go: Callable[[], None] = app.state.live.stop
+        )
+        self._stop_feeds: Callable[[], None] = app.state.feeds.stop
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End live updates, then the rest."""
-        self._let_go()
+        """End live updates, then everything else."""
+        self._stop_feeds()
         await super().shutdown(sockets)

@@ -1,4 +1,4 @@
-"""Pages: Jinja2 templates of the package, and how they say moments, numbers and states."""
+"""Pages: the Jinja2 templates of the package, and filters for times, numbers and states."""
 
 import re
 from datetime import UTC, datetime
@@ -13,11 +13,11 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from tis_sync import __version__
-from tis_sync.esr.deaneries import LONDON
+from tis_sync.esr.calendar import LONDON
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 MINUTE, HOUR, DAY = 60, 3600, 86400
-TAGS = {
+TAG_COLOURS = {
     "succeeded": "green", "done": "green", "ok": "green", "EXPORTED": "green",
     "failed": "red", "missing": "red", "dead": "red", "INVALID_DATA": "red",
     "held": "orange", "drifted": "orange", "attention": "orange",
@@ -27,27 +27,27 @@ TAGS = {
 
 
 def moment(value: datetime | None) -> str:
-    """A moment, in UTC."""
+    """A date and time, in UTC."""
     return "–" if value is None else f"{value.astimezone(UTC):%-d %b %Y, %H:%M:%S}"
 
 
 def clock_time(value: datetime | None) -> str:
-    """The time of day of a moment, in UTC."""
+    """A time of day, in UTC."""
     return "–" if value is None else f"{value.astimezone(UTC):%H:%M:%S}"
 
 
 def london(value: datetime) -> str:
-    """A moment, in London."""
+    """A date and time, in London."""
     return f"{value.astimezone(LONDON):%A %-d %B, %H:%M} London time"
 
 
 def number(value: int | None) -> str:
-    """A whole number."""
+    """A whole number, with separators."""
     return "–" if value is None else f"{value:,}"
 
 
 def duration(seconds: float | None) -> str:
-    """A duration, as exact as people want it."""
+    """A duration, in the units that suit its length."""
     if seconds is None:
         return "–"
     if seconds < MINUTE:
@@ -60,52 +60,57 @@ def duration(seconds: float | None) -> str:
 
 
 def words(name: str) -> str:
-    """A name that a program uses, in words: placementType is "Placement type"."""
+    """A name in camel case, as words: placementType is "Placement type"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
 def commands(text: str) -> Markup:
-    """A text for people, escaped; what stands in backticks is a command, and shown as such."""
+    """A text, escaped, with what is in backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def tag_colour(state: str) -> str:
-    """The colour that a state is shown in."""
-    return TAGS.get(state, "grey")
+    """The colour of a state's tag."""
+    return TAG_COLOURS.get(state, "grey")
 
 
 def environment() -> Environment:
-    """The templates, every value escaped, and a name that is not there an error."""
-    made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+    """Return the templates; every value is escaped, and an undefined name is an error."""
+    created = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    created.filters |= {
         "moment": moment, "clock_time": clock_time, "london": london, "number": number,
         "duration": duration, "tag_colour": tag_colour, "words": words, "commands": commands,
     }  # fmt: skip
-    made.globals |= {
+    created.globals |= {
         "version": __version__,
-        # A form that is sent twice, by a double click or a reload, starts one run.
+        # The idempotency key of a form: sent twice, by a double click or a reload, it starts one
+        # run.
         "new_key": lambda: str(uuid4()),
     }
-    return made
+    return created
 
 
 ENVIRONMENT = environment()
 
 
 def rendered(template: str, **context: Any) -> str:
-    """A part of a page."""
+    """Return a part of a page."""
     return ENVIRONMENT.get_template(template).render(**context)
 
 
 def page(
     request: Request, template: str, *, status_code: int = HTTPStatus.OK, **context: Any
 ) -> HTMLResponse:
-    """A whole page."""
-    about = {"path": request.url.path, "signs_in": request.app.state.provider is not None}
-    return HTMLResponse(rendered(template, **({"who": None} | about | context)), status_code)
+    """Return a whole page."""
+    common = {
+        "path": request.url.path,
+        "signs_in": request.app.state.provider is not None,
+        "user": None,
+    }
+    return HTMLResponse(rendered(template, **(common | context)), status_code)

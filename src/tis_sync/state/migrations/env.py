@@ -1,4 +1,4 @@
-"""Alembic's entry: migrate over the connection that `tis_sync.state.database` hands in."""
+"""Alembic's entry point: migrate over the connection from `tis_sync.state.database`."""
 
 from alembic import context
 

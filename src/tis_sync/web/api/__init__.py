@@ -1,10 +1,10 @@
-"""API, version 1: everything that the command line shows and does, as JSON, under /sync/api/v1."""
+"""The API, version 1: everything that the command line shows and does, under /sync/api/v1."""
 
 from fastapi import APIRouter, Depends
 
-from tis_sync.web.api import esr, find, jobs, runs, wellbeing
-from tis_sync.web.depends import caller
+from tis_sync.web.api import esr, jobs, operations, runs, search
+from tis_sync.web.dependencies import caller
 
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(caller)])
-for part in (jobs, runs, find, esr, wellbeing):
-    router.include_router(part.router)
+for module in (jobs, runs, search, esr, operations):
+    router.include_router(module.router)

@@ -1,4 +1,4 @@
-"""The export to ESR: records, files, commands, why a placement has (not) gone; export and retry."""
+"""The export to ESR: records, files, commands, dead letters; explain, export and retry."""
 
 from datetime import date, datetime
 from http import HTTPStatus
@@ -7,27 +7,36 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from tis_sync.errors import UsageError
-from tis_sync.esr import files as file_store
-from tis_sync.esr import records as record_store
-from tis_sync.esr.broker import letters as letter_store
-from tis_sync.esr.commands import Command, Commands, State
-from tis_sync.esr.contents import contents, existing
-from tis_sync.esr.deaneries import DEANERIES, deanery_named, file_type_named
-from tis_sync.esr.explain import explain as explain_placement
-from tis_sync.esr.files import File
-from tis_sync.esr.plan import STATES
-from tis_sync.web import acts
-from tis_sync.web.api.shown import PAGE, Key, Limit, Page
-from tis_sync.web.depends import Servers, Updater
+from tis_sync import actions
+from tis_sync.esr.deaneries import (
+    DEANERIES,
+    FILE_TYPE_BY_NAME,
+    FileType,
+    deanery_named,
+    file_type_named,
+)
+from tis_sync.esr.export import explain as explanations
+from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.files.numbering import File
+from tis_sync.esr.files.store import find_files, get_file, read_contents
+from tis_sync.esr.messaging import dead_letters as dead_letter_store
+from tis_sync.esr.records import (
+    Record,
+    RecordOrigin,
+    RecordState,
+    find_records,
+    records_at_risk,
+)
+from tis_sync.web.api.schemas import PAGE, After, Key, Limit, Page
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater
 from tis_sync.web.problems import PROBLEMS
 
 router = APIRouter(prefix="/esr", tags=["export to ESR"], responses=PROBLEMS)
-LARGEST = 2**63  # of a database's integers
+TYPE_NAMES = ", ".join(FILE_TYPE_BY_NAME)
 
 
-class RecordShown(BaseModel):
-    """A record: one placement at one position, and how far it is on its way to ESR."""
+class RecordDetails(BaseModel):
+    """A record: one placement at one position, and how far its export is."""
 
     id: str
     name: str
@@ -37,25 +46,24 @@ class RecordShown(BaseModel):
     post_number: str | None
     deanery: str | None
     start: date
-    state: str
-    reason: str | None
-    held: str | None
-    source: str
+    state: RecordState
+    reason: str | None = Field(description="Why it is INVALID_DATA or DELETED_BEFORE_EXPORT.")
+    postponed: str | None = Field(description="Why the last file left it for the next one.")
+    origin: RecordOrigin
     file: str | None
     changed_at: datetime
 
 
-class ContentShown(BaseModel):
-    """A file, parsed."""
+class FileContent(BaseModel):
+    """What a file contains: the columns of its header, of its records, and of its trailer."""
 
-    header: dict[str, Any] | None
+    header: dict[str, Any]
     records: list[dict[str, Any]]
-    trailer: dict[str, Any] | None
-    bad_lines: list[str]
+    trailer: dict[str, Any]
 
 
-class LetterShown(BaseModel):
-    """A message that could not be taken, and why."""
+class DeadLetterDetails(BaseModel):
+    """A message that could not be used, and why."""
 
     id: str
     queue: str
@@ -64,23 +72,23 @@ class LetterShown(BaseModel):
     died_at: datetime
 
 
-class LettersSent(BaseModel):
-    """How many dead letters were sent again."""
+class DeadLettersSent(BaseModel):
+    """How many dead letters were sent back."""
 
     sent: int
 
 
-class StoryShown(BaseModel):
-    """The whole story of a placement's way to ESR."""
+class ExplanationDetails(BaseModel):
+    """Why a placement was exported to ESR, or not."""
 
     placement: int
-    obstacle: str | None
+    obstacle: str | None = Field(description="Why the placement is not eligible today.")
     lines: list[str]
-    records: list[RecordShown]
+    records: list[RecordDetails]
 
 
-class ExportWanted(BaseModel):
-    """Which files to make, or to send again."""
+class ExportRequest(BaseModel):
+    """The files to make or to send again."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -88,27 +96,27 @@ class ExportWanted(BaseModel):
     )
 
     deaneries: list[str] | None = Field(
-        None, description="Their codes; none: all thirteen.", max_length=len(DEANERIES)
+        None, description="Codes of deaneries. Default: all thirteen.", max_length=len(DEANERIES)
     )
-    type: str = Field("app", description="app, notification or notification-full.")
-    day: date | None = Field(None, description="The day of the files; none: today.")
-    new: bool = Field(False, description="Take new numbers, for what is unsent.")
+    type: str = Field("app", description=f"One of: {TYPE_NAMES}.")
+    day: date | None = Field(None, description="The day of the files. Default: today.")
+    new: bool = Field(
+        False, description="Make a file with a new number for what is unsent, even if the day has "
+        "a file."
+    )  # fmt: skip
 
 
 @router.get("/records")
 def records(
     s: Servers,
-    state: Annotated[list[str] | None, Query()] = None,
+    state: Annotated[list[RecordState] | None, Query()] = None,
     deanery: Annotated[list[str] | None, Query()] = None,
-    placement: Annotated[int | None, Query(ge=0, lt=LARGEST)] = None,
+    placement: Annotated[int | None, Query(ge=0, lt=LARGEST_INTEGER)] = None,
     limit: Limit = PAGE,
-    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-) -> Page[RecordShown]:
-    """Records, those that start first in front."""
-    unknown = set(state or ()) - set(STATES)
-    if unknown:
-        raise UsageError(f"Unknown state {unknown.pop()!r}; there are {', '.join(STATES)}.")
-    found = record_store.records(
+    after: After = None,
+) -> Page[RecordDetails]:
+    """Records, earliest start first."""
+    found = find_records(
         s.state,
         states=state or (),
         deaneries=[deanery_named(code) for code in deanery or ()],
@@ -121,9 +129,9 @@ def records(
 
 
 @router.get("/at-risk")
-def at_risk(s: Servers) -> list[RecordShown]:
-    """Records that the next export can no longer hold."""
-    return [_record(record) for record in record_store.at_risk(s.state, s.clock())]
+def at_risk(s: Servers) -> list[RecordDetails]:
+    """Unsent records of starters who start too soon for the next export."""
+    return [_record(record) for record in records_at_risk(s.state, s.clock())]
 
 
 @router.get("/files")
@@ -131,12 +139,12 @@ def files(
     s: Servers,
     day: date | None = None,
     deanery: str | None = None,
-    type: Annotated[str | None, Query()] = None,  # noqa: A002  what callers write
+    type: Annotated[str | None, Query()] = None,  # noqa: A002  the name in the URL
     limit: Limit = PAGE,
-    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    after: After = None,
 ) -> Page[File]:
     """Files, newest first."""
-    found = file_store.files(
+    found = find_files(
         s.state,
         day=day,
         deanery=None if deanery is None else deanery_named(deanery),
@@ -150,28 +158,20 @@ def files(
 
 @router.get("/files/{name}")
 def file(name: str, s: Servers) -> File:
-    """One file."""
-    return existing(s.state, name)
+    """A file."""
+    return get_file(s.state, name)
 
 
 @router.get("/files/{name}/content")
-def content(name: str, s: Servers) -> ContentShown:
-    """What a file says, as it lies at its destination."""
-    said = contents(s.settings, existing(s.state, name))
-    return ContentShown(
-        header=said.header,
-        records=said.body.to_dicts(),
-        trailer=said.trailer,
-        bad_lines=[f"line {bad.number}: {bad.reason}: {bad.text}" for bad in said.bad],
-    )
+def content(name: str, s: Servers) -> FileContent:
+    """What a file contains, line by line."""
+    found = read_contents(s.state, s.settings, get_file(s.state, name))
+    return FileContent(header=found.header, records=found.records.to_dicts(), trailer=found.trailer)
 
 
 @router.get("/commands")
 def commands(
-    s: Servers,
-    state: State | None = None,
-    limit: Limit = PAGE,
-    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    s: Servers, state: CommandState | None = None, limit: Limit = PAGE, after: After = None
 ) -> Page[Command]:
     """Export commands, newest first."""
     found = Commands(s.state).recent(limit + 1, state, after)
@@ -181,61 +181,63 @@ def commands(
 
 @router.get("/commands/{command_id}")
 def command(command_id: str, s: Servers) -> Command:
-    """One command, by its id or the beginning of it."""
+    """A command, by its id or the first characters of its id."""
     return Commands(s.state).get(command_id)
 
 
 @router.post("/exports", status_code=HTTPStatus.ACCEPTED)
-def export(s: Servers, who: Updater, wanted: ExportWanted, key: Key = None) -> list[Command]:
-    """Export the files of a day; those that are there already are sent again as they were."""
-    chosen = [deanery_named(code) for code in wanted.deaneries or DEANERIES]
-    return acts.export(
-        s, who, chosen, file_type_named(wanted.type), wanted.day, new=wanted.new, key=key
-    )
+def export(s: Servers, user: Updater, request: ExportRequest, key: Key = None) -> list[Command]:
+    """Export the files of a day. A file that exists is sent again unchanged."""
+    codes = [deanery_named(code) for code in request.deaneries or DEANERIES]
+    file_type: FileType = file_type_named(request.type)
+    return actions.export(s, user.actor, codes, file_type, request.day, new=request.new, key=key)
 
 
 @router.post("/commands/{command_id}/retry", status_code=HTTPStatus.ACCEPTED)
-def retry_command(command_id: str, s: Servers, who: Updater) -> Command:
-    """Try a dead command again."""
-    return acts.retry_command(s, who, command_id)
+def retry_command(command_id: str, s: Servers, user: Updater) -> Command:
+    """Retry a dead command."""
+    (revived,) = actions.retry_commands(s, user.actor, [command_id])
+    return revived
 
 
 @router.post("/commands/retry", status_code=HTTPStatus.ACCEPTED)
-def retry_all_commands(s: Servers, who: Updater) -> list[Command]:
-    """Try every dead command again."""
-    return acts.retry_all_commands(s, who)
+def retry_all_commands(s: Servers, user: Updater) -> list[Command]:
+    """Retry every dead command."""
+    return actions.retry_commands(s, user.actor)
 
 
-@router.get("/letters")
-def letters(s: Servers) -> list[LetterShown]:
-    """Messages that could not be taken, oldest first."""
-    waiting = letter_store.waiting(s.state)
-    return [LetterShown.model_validate(letter, from_attributes=True) for letter in waiting]
+@router.get("/dead-letters")
+def dead_letters(s: Servers) -> list[DeadLetterDetails]:
+    """Messages that could not be used, oldest first."""
+    waiting = dead_letter_store.waiting(s.state)
+    return [DeadLetterDetails.model_validate(found, from_attributes=True) for found in waiting]
 
 
-@router.post("/letters/{letter_id}/retry", status_code=HTTPStatus.NO_CONTENT)
-def retry_letter(letter_id: str, s: Servers, who: Updater) -> None:
-    """Send a dead letter again to where it died."""
-    acts.retry_letter(s, who, letter_id)
+@router.post("/dead-letters/{dead_letter_id}/retry", status_code=HTTPStatus.NO_CONTENT)
+def retry_dead_letter(dead_letter_id: str, s: Servers, user: Updater) -> None:
+    """Send a dead letter back to the queue in which it died."""
+    actions.retry_dead_letters(s, user.actor, [dead_letter_id])
 
 
-@router.post("/letters/retry")
-def retry_all_letters(s: Servers, who: Updater) -> LettersSent:
-    """Send every dead letter again to where it died."""
-    return LettersSent(sent=acts.retry_all_letters(s, who))
+@router.post("/dead-letters/retry")
+def retry_all_dead_letters(s: Servers, user: Updater) -> DeadLettersSent:
+    """Send every dead letter back to the queue in which it died."""
+    return DeadLettersSent(sent=actions.retry_dead_letters(s, user.actor))
 
 
 @router.get("/explain/{placement}")
-def explain(placement: Annotated[int, Path(ge=0, lt=LARGEST)], s: Servers) -> StoryShown:
-    """Why has a placement (not) gone to ESR, and what happens next?"""
-    told = explain_placement(s, placement)
-    return StoryShown(
+def explain(
+    placement: Annotated[int, Path(ge=0, lt=LARGEST_INTEGER)], s: Servers
+) -> ExplanationDetails:
+    """Why a placement was exported to ESR or not, and what happens next."""
+    found = explanations.explain(s, placement)
+    return ExplanationDetails(
         placement=placement,
-        obstacle=told.obstacle,
-        lines=told.lines,
-        records=[_record(record) for record in told.records],
+        obstacle=found.obstacle,
+        lines=found.lines,
+        records=[_record(record) for record in found.records],
     )
 
 
-def _record(record: record_store.Record) -> RecordShown:
-    return RecordShown.model_validate(record, from_attributes=True)
+def _record(record: Record) -> RecordDetails:
+    return RecordDetails.model_validate(record, from_attributes=True)

@@ -1,4 +1,4 @@
-"""Jobs: what there is, and to start, pause and unpause them."""
+"""Jobs: list, run, pause and unpause them."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -6,71 +6,75 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
+from tis_sync import actions
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named, upstream
-from tis_sync.runs import control
-from tis_sync.runs.run import Options
-from tis_sync.runs.schedule import times
-from tis_sync.web import acts
-from tis_sync.web.api.shown import Key, RunShown, shown
-from tis_sync.web.depends import Servers, Updater
+from tis_sync.runs.run import RunOptions
+from tis_sync.runs.schedule import paused_jobs, times
+from tis_sync.web.api.schemas import Key, RunDetails, run_details
+from tis_sync.web.dependencies import Servers, Updater
 from tis_sync.web.problems import PROBLEMS
 
 router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 
 
-class JobShown(BaseModel):
-    """A job: what it makes true, when it starts by itself, what it waits for, what follows."""
+class JobDetails(BaseModel):
+    """A job: what it does, when it starts, what it waits for, what follows it."""
 
     name: str
-    key: str
-    makes: str
-    at: str
-    paused: bool
+    key: str = Field(description="The name in the Java service's calls.")
+    description: str
+    at: str = Field(description="The time of day at which it starts: HH:MM, UTC.")
+    paused: bool = Field(description="Whether its schedule is paused.")
     takes_date: bool
-    waits_for: list[str]
-    follow_ups: list[str]
-    last: RunShown | None
+    waits_for: list[str] = Field(description="Jobs that run before it.")
+    follow_ups: list[str] = Field(description="Jobs that run after it if it changed something.")
+    last_run: RunDetails | None
 
 
-class Wanted(BaseModel):
-    """How a run is wanted."""
+class RunRequest(BaseModel):
+    """How to run a job."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"dry_run": True}, {"date": "2026-07-31"}]}
     )
 
     date: str | None = Field(
-        None, max_length=20, description="Which day to make good: YYYY-MM-DD, ANY or NONE."
+        None,
+        max_length=20,
+        description="The day whose changes to apply: YYYY-MM-DD; ANY for every record; NONE for "
+        "the day that the setting names. Default: every day since the last success.",
     )
-    dry_run: bool = Field(False, description="Plan and show, write nothing.")
-    rebuild: bool = Field(False, description="Replace the whole table, or build the whole index.")
-    approve: bool = Field(False, description="Let the plan through that the guard would hold.")
-    follow_ups: bool = Field(True, description="Run what follows, if something changed.")
+    dry_run: bool = Field(False, description="Plan, write nothing.")
+    rebuild: bool = Field(False, description="Replace the whole table, or build a new index.")
+    approve: bool = Field(False, description="Apply the plan even if the guard would hold it.")
+    follow_ups: bool = Field(
+        True, description="Run the jobs that follow this one, if it changed something."
+    )
 
-    def options(self) -> Options:
-        """The same, for the run."""
-        return Options(**self.model_dump())
+    def options(self) -> RunOptions:
+        """Return the options of the run."""
+        return RunOptions(**self.model_dump())
 
 
-class NightWanted(BaseModel):
-    """How a night is wanted."""
+class NightRequest(BaseModel):
+    """How to run the night."""
 
     model_config = ConfigDict(extra="forbid")
 
-    approve: bool = Field(False, description="Let plans through that the guard would hold.")
+    approve: bool = Field(False, description="Apply plans even if the guard would hold them.")
 
 
 @router.get("/jobs")
-def jobs(s: Servers) -> list[JobShown]:
-    """All jobs, in the order in which their times come."""
-    paused, at = control.paused(s), times(s.settings)
-    return [_job(s, job, f"{at[job.name]:%H:%M}", paused=job.name in paused) for job in JOBS]
+def jobs(s: Servers) -> list[JobDetails]:
+    """All jobs, in the order of their times."""
+    paused, at = paused_jobs(s), times(s.settings)
+    return [_details(s, job, f"{at[job.name]:%H:%M}", paused=job.name in paused) for job in JOBS]
 
 
 @router.get("/jobs/{name}")
-def job(name: str, s: Servers) -> JobShown:
-    """One job, by its name, its key, or what the Java service called it."""
+def job(name: str, s: Servers) -> JobDetails:
+    """A job, by its name, its key, or its name in the Java service."""
     return _one(s, job_named(name))
 
 
@@ -78,55 +82,58 @@ def job(name: str, s: Servers) -> JobShown:
 def start_run(
     name: str,
     s: Servers,
-    who: Updater,
-    wanted: Annotated[Wanted | None, Body()] = None,
+    user: Updater,
+    request: Annotated[RunRequest | None, Body()] = None,
     key: Key = None,
-) -> RunShown:
-    """Start a run of a job; 409 where one is active."""
-    options = (wanted or Wanted()).options()
-    return shown(acts.run_job(s, who, job_named(name), options, key))
+) -> RunDetails:
+    """Run a job. 409 if it has an active run."""
+    options = (request or RunRequest()).options()
+    return run_details(actions.run_job(s, user.actor, job_named(name), options, key))
 
 
 @router.post("/night", status_code=HTTPStatus.ACCEPTED)
 def start_night(
-    s: Servers, who: Updater, wanted: Annotated[NightWanted | None, Body()] = None, key: Key = None
-) -> RunShown:
-    """Run every job once, in dependency order; a night that is active is answered instead."""
-    options = Options(approve=(wanted or NightWanted()).approve)
-    return shown(acts.run_night(s, who, options, key))
+    s: Servers,
+    user: Updater,
+    request: Annotated[NightRequest | None, Body()] = None,
+    key: Key = None,
+) -> RunDetails:
+    """Run every job once, in the order of their dependencies. Returns the active night, if any."""
+    options = RunOptions(approve=(request or NightRequest()).approve)
+    return run_details(actions.run_night(s, user.actor, options, key))
 
 
 @router.post("/jobs/{name}/pause")
-def pause(name: str, s: Servers, who: Updater) -> JobShown:
-    """Stop a job from starting by itself; by hand it still runs."""
+def pause(name: str, s: Servers, user: Updater) -> JobDetails:
+    """Pause the schedule of a job. It can still be run manually."""
     found = job_named(name)
-    acts.pause(s, who, found, on=True)
+    actions.pause(s, user.actor, found)
     return _one(s, found)
 
 
 @router.post("/jobs/{name}/unpause")
-def unpause(name: str, s: Servers, who: Updater) -> JobShown:
-    """Let a paused job start by itself again."""
+def unpause(name: str, s: Servers, user: Updater) -> JobDetails:
+    """Unpause the schedule of a job."""
     found = job_named(name)
-    acts.pause(s, who, found, on=False)
+    actions.unpause(s, user.actor, found)
     return _one(s, found)
 
 
-def _one(s: Servers, job: Job) -> JobShown:
+def _one(s: Servers, job: Job) -> JobDetails:
     at = f"{times(s.settings)[job.name]:%H:%M}"
-    return _job(s, job, at, paused=job.name in control.paused(s))
+    return _details(s, job, at, paused=job.name in paused_jobs(s))
 
 
-def _job(s: Servers, job: Job, at: str, *, paused: bool) -> JobShown:
+def _details(s: Servers, job: Job, at: str, *, paused: bool) -> JobDetails:
     last = s.history.last(job.name)
-    return JobShown(
+    return JobDetails(
         name=job.name,
         key=job.key,
-        makes=job.makes,
+        description=job.description,
         at=at,
         paused=paused,
         takes_date=job.dated,
         waits_for=sorted(upstream(job)),
         follow_ups=list(job.follow_ups),
-        last=None if last is None else shown(last),
+        last_run=None if last is None else run_details(last),
     )

@@ -1,10 +1,10 @@
-"""The pages under /sync/: Tonight, runs, jobs, Search, ESR, Health; all work without scripts."""
+"""The pages under /sync/: Tonight, runs, jobs, Search, ESR, Health. All work without scripts."""
 
 from fastapi import APIRouter, Depends
 
-from tis_sync.web.depends import caller
+from tis_sync.web.dependencies import caller
 from tis_sync.web.pages import esr, health, jobs, runs, search, tonight
 
 router = APIRouter(dependencies=[Depends(caller)], include_in_schema=False)
-for part in (tonight, jobs, runs, search, esr, health):
-    router.include_router(part.router)
+for module in (tonight, jobs, runs, search, esr, health):
+    router.include_router(module.router)

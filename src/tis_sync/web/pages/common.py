@@ -1,4 +1,4 @@
-"""What several pages share: where a form leads back to, jobs by name, a form's fields."""
+"""What several pages share: form fields, titles of jobs, the redirect after a form."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -7,15 +7,15 @@ from fastapi import Form
 from fastapi.responses import RedirectResponse
 
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.web.api.shown import LONGEST_KEY
-from tis_sync.web.picture import title_of
+from tis_sync.web.dependencies import LONGEST_KEY
+from tis_sync.web.presenters.charts import title_of
 
 TITLES = {job.name: title_of(job) for job in JOBS}
 KEYS = {job.name: job.key for job in JOBS}
 Key = Annotated[str | None, Form(max_length=LONGEST_KEY)]
-Ticked = Annotated[bool, Form()]
+Checkbox = Annotated[bool, Form()]
 
 
-def see(path: str) -> RedirectResponse:
-    """Show another page, by GET: a reload of it then sends nothing again."""
+def redirect(path: str) -> RedirectResponse:
+    """Redirect to another page with GET, so that a reload does not send a form again."""
     return RedirectResponse(path, HTTPStatus.SEE_OTHER)

@@ -1,4 +1,4 @@
-"""The export: the deaneries by day, who is at risk, why one has not gone; export, try again."""
+"""The export to ESR: records at risk, explanations, failures, the deaneries by day, files."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -8,31 +8,25 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from tis_sync.esr import files as file_store
-from tis_sync.esr import records as record_store
-from tis_sync.esr.broker import letters
-from tis_sync.esr.commands import Commands
-from tis_sync.esr.contents import contents, existing
-from tis_sync.esr.deaneries import (
-    APP,
-    DEANERIES,
-    deanery_named,
-    file_type_named,
-    london_day,
-    next_due,
-)
-from tis_sync.esr.explain import explain
-from tis_sync.esr.plan import INVALID
-from tis_sync.web import acts
-from tis_sync.web.depends import Servers, Updater, Viewer
-from tis_sync.web.pages.common import Key, Ticked, see
+from tis_sync import actions
+from tis_sync.esr.calendar import london_day, next_due
+from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
+from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.esr.export.explain import explain
+from tis_sync.esr.files.numbering import File
+from tis_sync.esr.files.store import find_files, get_file, read_contents
+from tis_sync.esr.messaging import dead_letters
+from tis_sync.esr.records import RecordState, count_records, find_records, records_at_risk
+from tis_sync.runs.services import Services
+from tis_sync.web.dependencies import Servers, Updater, Viewer
+from tis_sync.web.pages.common import Checkbox, Key, redirect
 from tis_sync.web.templates import page
 
 router = APIRouter(prefix="/esr")
 INVALID_LISTED = 25
-LINES_LISTED = 200
-COLUMNS_SHOWN = 8
-FILES_A_DAY = 500  # far more than a day has
+RECORDS_LISTED = 200
+COLUMNS_LISTED = 8
+FILES_PER_DAY = 500  # far more than a day has
 ALL = "all"
 
 
@@ -41,15 +35,15 @@ class Row:
     """A deanery on a day: its files, and its records by state."""
 
     deanery: str
-    files: list[file_store.File]
-    counts: dict[str, int]
+    files: list[File]
+    counts: dict[RecordState, int]
 
 
 @router.get("")
 def show(
     request: Request,
     s: Servers,
-    who: Viewer,
+    user: Viewer,
     day: date | None = None,
     placement: Annotated[str, Query(max_length=20)] = "",
 ) -> HTMLResponse:
@@ -57,103 +51,100 @@ def show(
     now = s.clock()
     today = london_day(now)
     day = min(day or today, today)
-    files: dict[str, list[file_store.File]] = defaultdict(list)
-    for file in file_store.files(s.state, day=day, limit=FILES_A_DAY):
+    files: dict[str, list[File]] = defaultdict(list)
+    for file in find_files(s.state, day=day, limit=FILES_PER_DAY):
         files[file.deanery].append(file)
-    counted = record_store.counts(s.state)
+    counts: dict[str, dict[RecordState, int]] = defaultdict(dict)
+    for (deanery, state), count in count_records(s.state).items():
+        counts[deanery][state] = count
     commands = Commands(s.state)
-    rows = [
-        Row(code, files[code], {state: n for (of, state), n in counted.items() if of == code})
-        for code in DEANERIES
-    ]
+    active = commands.in_state(CommandState.QUEUED, CommandState.RUNNING)
     return page(
         request,
         "esr.html",
-        who=who,
-        next_app=next_due(APP, now),
-        at_risk=record_store.at_risk(s.state, now),
+        user=user,
+        next_app=next_due(FileType.APP, now),
+        at_risk=records_at_risk(s.state, now),
         placement=placement,
-        story=_story(s, placement.strip()),
-        commands=commands.in_state("dead"),
-        letters=letters.waiting(s.state),
-        under_way=len(commands.in_state("queued", "running")),
+        explanation=_explanation(s, placement.strip()),
+        commands=commands.in_state(CommandState.DEAD),
+        dead_letters=dead_letters.waiting(s.state),
+        active=len(active),
         day=day,
         today=today,
-        before=day - timedelta(days=1),
-        after=day + timedelta(days=1),
-        rows=rows,
+        day_before=day - timedelta(days=1),
+        day_after=day + timedelta(days=1),
+        rows=[Row(code, files[code], counts[code]) for code in DEANERIES],
         deaneries=DEANERIES,
         choices=[(code, code) for code in DEANERIES],
-        invalid=record_store.records(s.state, states=[INVALID], limit=INVALID_LISTED),
+        invalid=find_records(s.state, states=[RecordState.INVALID_DATA], limit=INVALID_LISTED),
     )
 
 
-def _story(s: Servers, placement: str) -> list[str] | None:
+def _explanation(s: Services, placement: str) -> list[str] | None:
     if not placement:
         return None
     if not (placement.isascii() and placement.isdecimal()):
-        return [f"{placement!r} is not the number of a placement: digits only."]
+        return [f"{placement!r} is not a placement number; it consists of digits only."]
     return explain(s, int(placement)).lines
 
 
 @router.get("/files/{name}")
-def show_file(name: str, request: Request, s: Servers, who: Viewer) -> HTMLResponse:
-    """What a file says, as a table of its main columns."""
-    file = existing(s.state, name)
-    said = contents(s.settings, file)
-    body = said.body
-    filled = [column for column in body.columns if body[column].null_count() < body.height]
+def show_file(name: str, request: Request, s: Servers, user: Viewer) -> HTMLResponse:
+    """What a file contains: the main columns of its records."""
+    file = get_file(s.state, name)
+    records = read_contents(s.state, s.settings, file).records.drop("line", strict=False)
+    filled = [column for column in records.columns if records[column].null_count() < records.height]
     return page(
         request,
         "file.html",
-        who=who,
+        user=user,
         file=file,
-        said=said,
-        columns=filled[:COLUMNS_SHOWN],
-        rows=body.head(LINES_LISTED).to_dicts(),
-        more=body.height > LINES_LISTED,
+        columns=filled[:COLUMNS_LISTED],
+        rows=records.head(RECORDS_LISTED).to_dicts(),
+        more=records.height > RECORDS_LISTED,
     )
 
 
 @router.post("/export")
 def export(
     s: Servers,
-    who: Updater,
+    user: Updater,
     deanery: Annotated[str, Form()],
     type_: Annotated[str, Form(alias="type")] = "app",
     day: Annotated[date | None, Form()] = None,
-    new: Ticked = False,
+    new: Checkbox = False,
     key: Key = None,
 ) -> RedirectResponse:
-    """Export a deanery's file, or all of them, and show the day."""
-    chosen = DEANERIES if deanery == ALL else (deanery_named(deanery),)
-    acts.export(s, who, chosen, file_type_named(type_), day, new=new, key=key or None)
-    return see(f"/sync/esr?day={day or london_day(s.clock())}#day")
+    """Export the files of one deanery or all, and show their day."""
+    codes = DEANERIES if deanery == ALL else (deanery_named(deanery),)
+    actions.export(s, user.actor, codes, file_type_named(type_), day, new=new, key=key or None)
+    return redirect(f"/sync/esr?day={day or london_day(s.clock())}#day")
 
 
 @router.post("/commands/{command_id}/retry")
-def retry_command(command_id: str, s: Servers, who: Updater) -> RedirectResponse:
-    """Try a dead command again."""
-    command = acts.retry_command(s, who, command_id)
-    return see(f"/sync/esr?day={command.day}#day")
+def retry_command(command_id: str, s: Servers, user: Updater) -> RedirectResponse:
+    """Retry a dead command."""
+    (command,) = actions.retry_commands(s, user.actor, [command_id])
+    return redirect(f"/sync/esr?day={command.day}#day")
 
 
 @router.post("/commands/retry")
-def retry_all_commands(s: Servers, who: Updater) -> RedirectResponse:
-    """Try every dead command again."""
-    acts.retry_all_commands(s, who)
-    return see("/sync/esr#day")
+def retry_all_commands(s: Servers, user: Updater) -> RedirectResponse:
+    """Retry every dead command."""
+    actions.retry_commands(s, user.actor)
+    return redirect("/sync/esr#day")
 
 
-@router.post("/letters/{letter_id}/retry")
-def retry_letter(letter_id: str, s: Servers, who: Updater) -> RedirectResponse:
-    """Send a dead letter again."""
-    acts.retry_letter(s, who, letter_id)
-    return see("/sync/esr#dead")
+@router.post("/dead-letters/{dead_letter_id}/retry")
+def retry_dead_letter(dead_letter_id: str, s: Servers, user: Updater) -> RedirectResponse:
+    """Send a dead letter back to its queue."""
+    actions.retry_dead_letters(s, user.actor, [dead_letter_id])
+    return redirect("/sync/esr#failed")
 
 
-@router.post("/letters/retry")
-def retry_all_letters(s: Servers, who: Updater) -> RedirectResponse:
-    """Send every dead letter again."""
-    acts.retry_all_letters(s, who)
-    return see("/sync/esr#dead")
+@router.post("/dead-letters/retry")
+def retry_all_dead_letters(s: Servers, user: Updater) -> RedirectResponse:
+    """Send every dead letter back to its queue."""
+    actions.retry_dead_letters(s, user.actor)
+    return redirect("/sync/esr#failed")

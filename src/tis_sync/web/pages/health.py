@@ -1,4 +1,4 @@
-"""Health: the doctor's checklist, alarms, who did what, settings in force; and the runbook."""
+"""Health: checks, alarms, the audit log, effective settings; and the runbook."""
 
 from typing import Annotated
 
@@ -6,42 +6,46 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
+from tis_sync import audit as audit_log
 from tis_sync.doctor import examine
-from tis_sync.web import audit as audit_log
-from tis_sync.web.depends import Servers, Viewer
-from tis_sync.web.in_force import in_force
-from tis_sync.web.remedy import remedy
-from tis_sync.web.runbook import DOCUMENTS, document
+from tis_sync.errors import NotFoundError
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Viewer
+from tis_sync.web.presenters.effective_settings import effective_settings
+from tis_sync.web.presenters.remedies import remedy_of
+from tis_sync.web.presenters.runbook import DOCUMENTS, document
 from tis_sync.web.templates import page
 
 router = APIRouter()
-CLOSED_LISTED, AUDIT_LISTED = 20, 50
+CLOSED_LISTED, ENTRIES_LISTED = 20, 50
 
 
 @router.get("/health")
 def show(
     request: Request,
     s: Servers,
-    who: Viewer,
-    audit: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
+    user: Viewer,
+    audit: Annotated[int | None, Query(ge=0, lt=LARGEST_INTEGER)] = None,
 ) -> HTMLResponse:
-    """The page; looks at everything now."""
-    entries = audit_log.entries(s.state, AUDIT_LISTED + 1, audit)
+    """The page; it runs every check."""
+    entries = audit_log.entries(s.state, ENTRIES_LISTED + 1, audit)
     return page(
         request,
         "health.html",
-        who=who,
+        user=user,
         findings=examine(s),
-        open=[(alarm, remedy(alarm)) for alarm in s.alarms.open()],
-        closed=s.alarms.closed(CLOSED_LISTED),
-        audit=entries[:AUDIT_LISTED],
-        next=entries[AUDIT_LISTED - 1].id if len(entries) > AUDIT_LISTED else None,
-        settings=in_force(s.settings),
+        open=[(alarm, remedy_of(alarm)) for alarm in s.alarms.open_alarms()],
+        closed=s.alarms.closed_alarms(CLOSED_LISTED),
+        entries=entries[:ENTRIES_LISTED],
+        next=entries[ENTRIES_LISTED - 1].id if len(entries) > ENTRIES_LISTED else None,
+        settings=effective_settings(s.settings),
     )
 
 
 @router.get("/runbook")
-def runbook(request: Request, who: Viewer, of: str = "runbook") -> HTMLResponse:
-    """What to do about an alarm."""
-    name = of if of in DOCUMENTS else "runbook"
-    return page(request, "runbook.html", who=who, text=Markup(document(name)))  # noqa: S704  ours
+@router.get("/runbook/{name}")
+def runbook(request: Request, user: Viewer, name: str = "runbook") -> HTMLResponse:
+    """What to do about alarms: one of the project's documents."""
+    if name not in DOCUMENTS:
+        raise NotFoundError(f"There is no document {name!r}; there are {', '.join(DOCUMENTS)}.")
+    text = Markup(document(name))  # noqa: S704  our own document
+    return page(request, "runbook.html", user=user, text=text)

@@ -1,4 +1,4 @@
-"""Runs: the history; one run with its counts, plan and live log; cancel, go on, approve."""
+"""Runs: the history; one run with its counts, plan and live log; cancel, resume, approve."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,16 +7,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from tis_sync.jobs.catalogue import BY_NAME, job_named
+from tis_sync import actions
+from tis_sync.jobs.catalogue import JOB_BY_NAME, job_named
+from tis_sync.runs.cluster import TAKEN_OVER
 from tis_sync.runs.run import NIGHT
 from tis_sync.runs.services import Services
-from tis_sync.runs.workers import HANDED_ON
-from tis_sync.web import acts
-from tis_sync.web.depends import Feeds, RunId, Servers, Updater, Viewer
-from tis_sync.web.follow import Seen, following, seen_now
-from tis_sync.web.pages.common import TITLES, Key, see
+from tis_sync.web.auth.identity import Caller
+from tis_sync.web.dependencies import LiveFeeds, RunId, Servers, Updater, Viewer
+from tis_sync.web.pages.common import TITLES, Key, redirect
+from tis_sync.web.run_feed import RunSnapshot, follow_run, snapshot
 from tis_sync.web.templates import page, rendered
-from tis_sync.web.who import Caller
 
 router = APIRouter()
 RUNS_LISTED = 50
@@ -25,16 +25,16 @@ SET_ASIDE_LISTED = 100
 
 @router.get("/runs")
 def index(
-    request: Request, s: Servers, who: Viewer, job: str | None = None, after: str | None = None
+    request: Request, s: Servers, user: Viewer, job: str | None = None, after: str | None = None
 ) -> HTMLResponse:
-    """The history, a page at a time."""
+    """The history, one page at a time."""
     name = None if job is None else NIGHT if job.lower() == NIGHT else job_named(job).name
     found = s.history.recent(RUNS_LISTED + 1, name, before=after)
     return page(
         request,
         "runs.html",
-        who=who,
-        job=name and TITLES.get(name, "the night"),
+        user=user,
+        job=name,
         runs=found[:RUNS_LISTED],
         titles=TITLES,
         next=found[RUNS_LISTED - 1].id if len(found) > RUNS_LISTED else None,
@@ -42,49 +42,49 @@ def index(
 
 
 @router.get("/runs/{run_id}")
-def show(run_id: str, request: Request, s: Servers, who: Viewer) -> HTMLResponse:
+def show(run_id: str, request: Request, s: Servers, user: Viewer) -> HTMLResponse:
     """One run."""
-    seen = seen_now(s, s.history.get(run_id).id)
-    return page(request, "run.html", who=who, **_told(s, who, seen))
+    current = snapshot(s, s.history.get(run_id).id)
+    return page(request, "run.html", **_context(s, user, current))
 
 
 @router.get("/live/runs/{run_id}", response_class=EventSourceResponse)
 async def live(
-    run_id: RunId, s: Servers, who: Viewer, feeds: Feeds
+    run_id: RunId, s: Servers, user: Viewer, feeds: LiveFeeds
 ) -> AsyncIterator[ServerSentEvent]:
-    """What the page says of a run, whenever that has changed; "end" when it has ended."""
-    async for seen in following(s, feeds, run_id):
-        html = rendered("_run.html", **_told(s, who, seen))
+    """The part of the page about a run, whenever it has changed; `end` when the run has ended."""
+    async for current in follow_run(s, feeds, run_id):
+        html = rendered("_run.html", **_context(s, user, current))
         yield ServerSentEvent(event="run", raw_data=html)
     yield ServerSentEvent(event="end", raw_data="")
 
 
-def _told(s: Services, who: Caller, seen: Seen) -> dict[str, Any]:
-    run = seen.family[0]
+def _context(s: Services, user: Caller, current: RunSnapshot) -> dict[str, Any]:
+    run = current.family[0]
     return {
-        "seen": seen,
+        "user": user,
+        "snapshot": current,
         "run": run,
-        "job": BY_NAME.get(run.job),
+        "job": JOB_BY_NAME.get(run.job),
         "titles": TITLES,
-        "may_update": who.can_update,
         "set_aside": s.history.set_aside(run.id)[:SET_ASIDE_LISTED] if run.set_aside else [],
-        "taken_over": any(line.text == HANDED_ON for line in seen.lines),
+        "taken_over": any(line.text == TAKEN_OVER for line in current.log_lines),
     }
 
 
 @router.post("/runs/{run_id}/cancel")
-def cancel(run_id: str, s: Servers, who: Updater) -> RedirectResponse:
-    """Stop a run."""
-    return see(f"/sync/runs/{acts.cancel(s, who, run_id).id}")
+def cancel(run_id: str, s: Servers, user: Updater) -> RedirectResponse:
+    """Cancel a run."""
+    return redirect(f"/sync/runs/{actions.cancel(s, user.actor, run_id).id}")
 
 
 @router.post("/runs/{run_id}/resume")
-def resume(run_id: str, s: Servers, who: Updater) -> RedirectResponse:
-    """Let a cancelled run go on."""
-    return see(f"/sync/runs/{acts.resume(s, who, run_id).id}")
+def resume(run_id: str, s: Servers, user: Updater) -> RedirectResponse:
+    """Resume a cancelled run."""
+    return redirect(f"/sync/runs/{actions.resume(s, user.actor, run_id).id}")
 
 
 @router.post("/runs/{run_id}/approve")
-def approve(run_id: str, s: Servers, who: Updater, key: Key = None) -> RedirectResponse:
-    """Let a held plan through."""
-    return see(f"/sync/runs/{acts.approve(s, who, run_id, key or None).id}")
+def approve(run_id: str, s: Servers, user: Updater, key: Key = None) -> RedirectResponse:
+    """Apply a plan that the guard holds."""
+    return redirect(f"/sync/runs/{actions.approve(s, user.actor, run_id, key or None).id}")

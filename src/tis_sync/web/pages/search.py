@@ -1,19 +1,20 @@
-"""Search, as users of TIS do; and "somebody is missing", settled in a minute."""
+"""Search as users of TIS do, and find out why a person or post is not in search."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
+from fastapi import Query as Parameter
 from fastapi.responses import HTMLResponse
 
 from tis_sync.search.model import Query
-from tis_sync.web.depends import Servers, Viewer
-from tis_sync.web.missing import INDEXES, JOBS, look_for
+from tis_sync.web.dependencies import Servers, Viewer
 from tis_sync.web.pages.common import TITLES
+from tis_sync.web.presenters.search_diagnosis import INDEX_JOBS, INDEXES, diagnose
 from tis_sync.web.templates import page
 
 router = APIRouter()
 HITS = 25
-LONGEST = 200  # of a text that is searched for
+LONGEST_TEXT = 200  # characters
 COLUMNS = {
     "persons": {
         "personId": "Number", "fullName": "Name", "gmcNumber": "GMC", "gradeAbbreviation": "Grade",
@@ -32,39 +33,42 @@ COLUMNS = {
 def show(
     request: Request,
     s: Servers,
-    who: Viewer,
+    user: Viewer,
     index: Literal["persons", "posts"] = "persons",
     text: str = "",
-    missing: str = "",
+    diagnose_text: Annotated[str, Parameter(alias="diagnose")] = "",
 ) -> HTMLResponse:
-    """The page; searches where something was asked for."""
+    """The page; it searches if the form was sent."""
     spec = INDEXES[index]
-    names = [one.name for one in spec.filters]
+    names = [spec_filter.name for spec_filter in spec.filters]
     chosen = {
         name: value for name in names if (value := request.query_params.get(name, "").strip())
     }
-    asked = "text" in request.query_params and not missing
-    query = Query(text[:LONGEST], tuple(chosen.items()), HITS)
+    submitted = "text" in request.query_params and not diagnose_text
+    query = Query(text[:LONGEST_TEXT], tuple(chosen.items()), HITS)
+    job = INDEX_JOBS[index]
     return page(
         request,
         "search.html",
-        who=who,
+        user=user,
         index=index,
         text=text,
-        missing=missing,
+        diagnose=diagnose_text,
         filters=names,
         chosen=chosen,
         columns=COLUMNS[index],
-        hits=s.search().query(spec, query) if asked else None,
-        whereabouts=look_for(s, index, missing[:LONGEST]) if missing.strip() else None,
-        job=JOBS[index],
-        title=TITLES[JOBS[index].name],
-        said=_said,
+        hits=s.search().query(spec, query) if submitted else None,
+        diagnoses=diagnose(s, index, diagnose_text[:LONGEST_TEXT])
+        if diagnose_text.strip()
+        else None,
+        job=job,
+        title=TITLES[job.name],
+        as_text=_as_text,
     )
 
 
-def _said(value: object) -> str:
-    """A value of a document, for people."""
+def _as_text(value: object) -> str:
+    """A value of a document."""
     if value is None or value == []:
         return "–"
-    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

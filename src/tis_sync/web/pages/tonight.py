@@ -1,4 +1,4 @@
-"""Tonight: what runs, what ran, whether search is right, what needs a person."""
+"""Tonight: what needs attention, the jobs of this night, and the search indexes."""
 
 from collections.abc import AsyncIterator
 
@@ -6,42 +6,42 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from tis_sync.runs.run import Options
-from tis_sync.web import acts
-from tis_sync.web.depends import Feeds, Servers, Updater, Viewer
-from tis_sync.web.pages.common import Key, see
-from tis_sync.web.picture import scaled
+from tis_sync import actions
+from tis_sync.runs.run import RunOptions
+from tis_sync.web.dependencies import LiveFeeds, Servers, Updater, Viewer
+from tis_sync.web.pages.common import Key, redirect
+from tis_sync.web.presenters.charts import scaled
+from tis_sync.web.presenters.tonight import tonight
 from tis_sync.web.templates import page, rendered
-from tis_sync.web.tonight import tonight
 
 router = APIRouter()
 
 
 @router.get("/")
-def show(request: Request, s: Servers, who: Viewer) -> HTMLResponse:
+def show(request: Request, s: Servers, user: Viewer) -> HTMLResponse:
     """The page."""
-    now = tonight(s, request.app.state.counts)
-    return page(request, "tonight.html", who=who, t=now, scaled=scaled, may_update=who.can_update)
+    now = tonight(s, request.app.state.index_counts)
+    return page(request, "tonight.html", user=user, t=now, scaled=scaled)
 
 
 @router.get("/live/tonight", response_class=EventSourceResponse)
 async def live(
-    request: Request, s: Servers, who: Viewer, feeds: Feeds
+    request: Request, s: Servers, user: Viewer, feeds: LiveFeeds
 ) -> AsyncIterator[ServerSentEvent]:
-    """The page's part that changes, whenever it has."""
+    """The part of the page that changes, whenever it has changed."""
 
     def part() -> str:
-        now = tonight(s, request.app.state.counts)
-        # No keys here: they differ each time. Who sends twice is told "Already running".
-        return rendered(
-            "_tonight.html", t=now, scaled=scaled, may_update=who.can_update, new_key=lambda: ""
-        )
+        now = tonight(s, request.app.state.index_counts)
+        # The part must not contain random keys, or it would always differ from before. Without a
+        # key, a form that is sent twice is answered with "Already running".
+        return rendered("_tonight.html", user=user, t=now, scaled=scaled, new_key=lambda: "")
 
-    async for html in feeds.follow(f"tonight/{who.can_update}", part):
+    async for html in feeds.follow(f"tonight/{user.can_update}", part):
         yield ServerSentEvent(event="tonight", raw_data=html)
 
 
 @router.post("/night")
-def run_night(s: Servers, who: Updater, key: Key = None) -> RedirectResponse:
-    """Start the night."""
-    return see(f"/sync/runs/{acts.run_night(s, who, Options(), key or None).id}")
+def run_night(s: Servers, user: Updater, key: Key = None) -> RedirectResponse:
+    """Run the night."""
+    run = actions.run_night(s, user.actor, RunOptions(), key or None)
+    return redirect(f"/sync/runs/{run.id}")

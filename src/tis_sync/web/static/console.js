@@ -1,7 +1,7 @@
 import { initAll } from './vendor/nhsuk-frontend.min.js'
 
 initAll()
-// A log that is shown while a run goes on stays at its end.
+// Keep the log of an active run scrolled to its end.
 const toEnd = () => document.querySelectorAll('.console-log').forEach(log => { log.scrollTop = log.scrollHeight })
 document.body.addEventListener('htmx:sseMessage', toEnd)
 toEnd()

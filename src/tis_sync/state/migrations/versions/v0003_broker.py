@@ -1,4 +1,4 @@
-"""The tables of the message broker, and where a record comes from."""
+"""The tables of messages, and the origin of a record."""
 
 import sqlalchemy as sa
 from alembic import op

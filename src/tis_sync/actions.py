@@ -1,0 +1,254 @@
+"""Everything that a person or a message can start or change, recorded in the audit log.
+
+The command line, the console, the API and the message consumer call these functions. Nothing else
+acts on a request.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, replace
+from datetime import date
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from tis_sync.audit import Actor, audited
+from tis_sync.errors import UsageError
+from tis_sync.esr.applicants import generations
+from tis_sync.esr.applicants.generations import Generation
+from tis_sync.esr.calendar import london_day
+from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.workflow import start_commands
+from tis_sync.esr.messaging import dead_letters
+from tis_sync.jobs.base import Job
+from tis_sync.jobs.catalogue import job_named
+from tis_sync.runs import schedule, workflow
+from tis_sync.runs.request import request_night, request_run
+from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger
+from tis_sync.runs.services import Services
+from tis_sync.runs.workflow import start_night, start_runs
+
+
+def run_job(
+    s: Services, actor: Actor, job: Job, options: RunOptions, key: str | None = None
+) -> Run:
+    """Start a run of a job.
+
+    Args:
+        s: settings, clock and servers.
+        actor: who starts it.
+        job: the job.
+        options: how to run it.
+        key: idempotency key; if an actor repeats a request with the same key, the first run is
+            returned.
+
+    Raises:
+        UsageError: the options do not fit the job, or the key was used for another request.
+        AlreadyRunningError: the job has an active run.
+
+    """
+    detail = {name: value for name, value in asdict(options).items() if name != "follow_ups"}
+    detail["without follow-ups"] = not options.follow_ups
+    with _audited(s, actor, "run", job.name, detail):
+        run = request_run(
+            s,
+            job,
+            trigger=Trigger.MANUAL,
+            requested_by=actor.name,
+            options=options,
+            run_id=_id_of(actor, key),
+        )
+        start_runs(s, [run.id])
+    return run
+
+
+def run_night(s: Services, actor: Actor, options: RunOptions, key: str | None = None) -> Run:
+    """Start the night, or return the one that is active. Arguments as for `run_job`."""
+    with _audited(s, actor, "run", NIGHT, {"approve": options.approve}):
+        run = request_night(
+            s,
+            trigger=Trigger.MANUAL,
+            requested_by=actor.name,
+            options=options,
+            run_id=_id_of(actor, key),
+        )
+        start_night(s, run.id)
+    return run
+
+
+def approve(s: Services, actor: Actor, run_id: str, key: str | None = None) -> Run:
+    """Run a job whose plan is held again, and apply the plan.
+
+    Raises:
+        UsageError: there is no such run, it is not held, or a later run superseded it.
+        AlreadyRunningError: the job has an active run.
+
+    """
+    with _audited(s, actor, "approve", run_id):
+        held = s.history.get(run_id)
+        if held.state != RunState.HELD:
+            raise UsageError(
+                f"Run {held.id[:8]} is {held.state}, not held; there is no plan to approve."
+            )
+        last = s.history.last(held.job)
+        if last is not None and last.id != held.id and not last.is_active:
+            raise UsageError(
+                f"Run {held.id[:8]} is not the last run of {held.job}: run {last.id[:8]} came "
+                f"after it and is {last.state}. Check that run instead."
+            )
+    options = replace(held.options, approve=True)
+    if held.job == NIGHT:
+        return run_night(s, actor, options, key)
+    return run_job(s, actor, job_named(held.job), options, key)
+
+
+def cancel(s: Services, actor: Actor, run_id: str) -> Run:
+    """Cancel a run, or a night with all its runs."""
+    with _audited(s, actor, "cancel", run_id):
+        return workflow.cancel(s, run_id)
+
+
+def resume(s: Services, actor: Actor, run_id: str) -> Run:
+    """Resume a cancelled run."""
+    with _audited(s, actor, "resume", run_id):
+        return workflow.resume(s, run_id)
+
+
+def pause(s: Services, actor: Actor, job: Job) -> None:
+    """Pause the schedule of a job."""
+    with _audited(s, actor, "pause", job.name):
+        schedule.pause(s, job)
+
+
+def unpause(s: Services, actor: Actor, job: Job) -> None:
+    """Unpause the schedule of a job."""
+    with _audited(s, actor, "unpause", job.name):
+        schedule.unpause(s, job)
+
+
+def export(
+    s: Services,
+    actor: Actor,
+    deaneries: Iterable[str],
+    file_type: FileType,
+    day: date | None = None,
+    *,
+    new: bool = False,
+    key: str | None = None,
+    trigger: Trigger = Trigger.MANUAL,
+) -> list[Command]:
+    """Request the export files of a day.
+
+    Args:
+        s: settings, clock and servers.
+        actor: who requests them.
+        deaneries: deanery codes; repeated codes count once.
+        file_type: the type of the files.
+        day: the day of the files (Europe/London). None: today.
+        new: export what is unsent under a new number, even if the day already has a file.
+        key: idempotency key; if an actor repeats a request with the same key, the first commands
+            are returned.
+        trigger: what requests them.
+
+    Raises:
+        UsageError: the day is in the future, or the key was used for another request.
+
+    """
+    today = london_day(s.clock())
+    given, day = day, day or today
+    codes = list(dict.fromkeys(deaneries))
+    with _audited(s, actor, "export", f"{file_type} {' '.join(codes)}", {"day": day, "new": new}):
+        if day > today:
+            raise UsageError(f"{day} is in the future; today is {today} (London).")
+        prefix, commands = _id_of(actor, key), Commands(s.state)
+        known = [] if prefix is None else commands.with_key([f"{prefix}/{c}" for c in codes])
+        # A request without a day is still the same request when it is repeated after midnight.
+        if any(
+            (c.file_type, c.new) != (file_type, new) or (given is not None and c.day != given)
+            for c in known
+        ):
+            raise UsageError("This idempotency key was used for another request; use a new one.")
+        requested = [
+            commands.request(
+                file_type=file_type,
+                deanery=code,
+                day=day,
+                trigger=trigger,
+                requested_by=actor.name,
+                now=s.clock(),
+                new=new,
+                key=None if prefix is None else f"{prefix}/{code}",
+            )
+            for code in codes
+        ]
+        start_commands(s, requested)
+    return requested
+
+
+def refresh_records(s: Services, actor: Actor) -> Generation:
+    """Refresh the records for ESR from TCS."""
+    with _audited(s, actor, "refresh records", "all"):
+        return generations.refresh_records(s, trigger=Trigger.MANUAL, requested_by=actor.name)
+
+
+def retry_commands(s: Services, actor: Actor, ids: Collection[str] | None = None) -> list[Command]:
+    """Retry dead export commands.
+
+    Args:
+        s: settings, clock and servers.
+        actor: who retries them.
+        ids: ids, or unique prefixes of ids. None: every dead command.
+
+    Raises:
+        UsageError: an id matches no command, or one that is not dead.
+
+    """
+    commands = Commands(s.state)
+    with _audited(s, actor, "retry command", "all" if ids is None else " ".join(ids)):
+        revived: list[Command] = []
+        if ids is None:
+            for command in commands.in_state(CommandState.DEAD):
+                with suppress(UsageError):  # someone else has just retried it
+                    revived.append(commands.revive(command.id))
+        else:
+            revived = [commands.revive(command_id) for command_id in ids]
+        start_commands(s, revived)
+    return revived
+
+
+def retry_dead_letters(s: Services, actor: Actor, ids: Collection[str] | None = None) -> int:
+    """Send dead letters back to the queues in which they died.
+
+    Args:
+        s: settings, clock and servers.
+        actor: who retries them.
+        ids: ids, or unique prefixes of ids. None: every dead letter.
+
+    Returns:
+        The number of dead letters sent.
+
+    Raises:
+        UsageError: an id matches no dead letter.
+        UnreachableError: the broker does not answer.
+
+    """
+    with _audited(s, actor, "retry dead letter", "all" if ids is None else " ".join(ids)):
+        if ids is None:
+            found = dead_letters.waiting(s.state)
+        else:
+            found = [dead_letters.get(s.state, letter_id) for letter_id in ids]
+        if found:
+            asyncio.run(dead_letters.send_back(s.settings, s.state, found, s.clock()))
+    return len(found)
+
+
+def _audited(
+    s: Services, actor: Actor, action: str, subject: str, detail: dict[str, Any] | None = None
+) -> AbstractContextManager[None]:
+    return audited(s.state, s.clock(), actor, action, subject, detail)
+
+
+def _id_of(actor: Actor, key: str | None) -> str | None:
+    """Derive an id from an actor and an idempotency key."""
+    return None if key is None else str(uuid5(NAMESPACE_URL, f"tis-sync:{actor.name}:{key}"))

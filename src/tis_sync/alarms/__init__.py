@@ -1,0 +1,1 @@
+"""Alarms: the catalogue of kinds, the store, and delivery to notification channels."""

@@ -1,0 +1,79 @@
+"""The composition root: everything that a working process consists of.
+
+Importing a module registers nothing. What is not listed here does not run.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from functools import partial
+
+from tis_sync import actions, doctor, retention
+from tis_sync.durable import Queue, Schedule
+from tis_sync.esr.export import monitor as export_monitor
+from tis_sync.esr.export import workflow as export_workflow
+from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.esr.messaging import monitor as messaging_monitor
+from tis_sync.esr.messaging.consumer import consuming
+from tis_sync.runs import cluster, monitor, schedule, workflow
+from tis_sync.runs.cluster import Components
+from tis_sync.runs.services import Services
+from tis_sync.settings import Settings
+
+
+def queues(settings: Settings) -> tuple[Queue, ...]:
+    """The queues that a process serves."""
+    return (*workflow.queues(settings), *export_workflow.QUEUES)
+
+
+def schedules(settings: Settings) -> list[Schedule]:
+    """Everything that starts automatically."""
+    return [
+        *schedule.job_schedules(settings),
+        *export_workflow.schedules(settings),
+        retention.SCHEDULE,
+    ]
+
+
+def is_idle(s: Services) -> bool:
+    """Whether no run and no export command is queued or running."""
+    active = (CommandState.QUEUED, CommandState.RUNNING)
+    return not s.history.all_active() and not Commands(s.state).in_state(*active)
+
+
+def consume(s: Services) -> AbstractContextManager[None]:
+    """Consume messages while the block lasts."""
+    return consuming(s, partial(actions.export, s))
+
+
+COMPONENTS = Components(
+    workflows=(*workflow.WORKFLOWS, *export_workflow.WORKFLOWS, retention.PRUNE),
+    queues=queues,
+    schedules=schedules,
+    monitors=(
+        monitor.check_jobs,
+        export_monitor.check_export,
+        messaging_monitor.check_messages,
+        doctor.check_drift,
+    ),
+    recoveries=(cluster.recover_runs, export_workflow.recover_commands),
+    is_idle=is_idle,
+    consumers=(consume,),
+)
+
+
+@contextmanager
+def session(
+    settings: Settings,
+    *,
+    scheduler: bool = False,
+    clock: Callable[[], datetime] | None = None,
+) -> Iterator[Services]:
+    """Carry out runs and exports in this process while the block lasts.
+
+    Arguments and errors as for `tis_sync.runs.cluster.session`.
+    """
+    with cluster.session(COMPONENTS, settings, scheduler=scheduler, clock=clock) as services:
+        if scheduler:
+            retention.prune(services)  # it may have been down at the time of the schedule
+        yield services

@@ -1,0 +1,171 @@
+"""Commands that start and control runs, and control schedules."""
+
+from typing import Annotated
+
+import typer
+
+from tis_sync import actions, retention
+from tis_sync.app import session
+from tis_sync.cli.output import (
+    Json,
+    as_json,
+    error,
+    follow,
+    out,
+    run_errors,
+    runs_table,
+    table,
+)
+from tis_sync.cli.process import actor
+from tis_sync.errors import HeldError
+from tis_sync.jobs.base import Job
+from tis_sync.jobs.catalogue import JOBS, job_named, night_order
+from tis_sync.runs.run import Run, RunOptions, RunState
+from tis_sync.runs.services import Services
+from tis_sync.settings import Settings, load_settings
+
+EXIT_CODES = {RunState.SUCCEEDED: 0, RunState.HELD: HeldError.exit_code}  # any other state: 1
+SET_ASIDE_SHOWN = 10
+
+Approve = Annotated[
+    bool, typer.Option("--approve", help="Apply a plan even if the guard would hold it.")
+]
+Jobs = Annotated[list[str] | None, typer.Argument(help="Jobs. Default: all.")]
+
+
+def exit_code(run: Run) -> int:
+    """The exit code of a command that followed a run."""
+    return EXIT_CODES.get(run.state, 1)
+
+
+def night(*, approve: Approve = False, json: Json = False) -> None:
+    """Run every job once, in dependency order."""
+    ended = follow_night(load_settings(), RunOptions(approve=approve), json=json)
+    raise typer.Exit(exit_code(ended))
+
+
+def follow_night(settings: Settings, options: RunOptions, *, json: bool = False) -> Run:
+    """Run the night, print its runs and their errors, and return the night as it ended."""
+    with session(settings) as s:
+        ended = follow(s.history, actions.run_night(s, actor(), options).id)
+        runs = s.history.children(ended.id)
+        if json:
+            as_json([ended, *runs])
+        else:
+            runs_table(runs)
+            seconds = f" in {ended.seconds:.1f} s" if ended.seconds is not None else ""
+            out.print(f"The night {ended.state}{seconds}.")
+        retention.prune(s)
+    run_errors(runs)
+    return ended
+
+
+def run(
+    job: Annotated[str, typer.Argument(help="The job's name, key, or name in the Java service.")],
+    *,
+    date: Annotated[
+        str | None,
+        typer.Option(help="For dated jobs, the day to process: YYYY-MM-DD, ANY or NONE."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan; write nothing.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Replace the whole table, or build the whole index.")
+    ] = False,
+    approve: Approve = False,
+    no_follow_ups: Annotated[
+        bool, typer.Option("--no-follow-ups", help="Do not run the jobs that build on this one.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run one job and, if it changed something, its follow-ups."""
+    chosen = job_named(job)
+    options = RunOptions(date, dry_run, rebuild, approve, follow_ups=not no_follow_ups)
+    with session(load_settings()) as s:
+        ended = follow(s.history, actions.run_job(s, actor(), chosen, options).id)
+        family = s.history.family(ended.id)
+        if json:
+            as_json(family)
+        else:
+            runs_table(family)
+            if dry_run and ended.state == RunState.SUCCEEDED:
+                _print_plan(ended)
+            for record in s.history.set_aside(ended.id)[:SET_ASIDE_SHOWN]:
+                error(f"set aside: {record}")
+    run_errors(family)
+    raise typer.Exit(exit_code(ended))
+
+
+def _print_plan(run: Run) -> None:
+    out.print("\nNothing was written. The first rows of each kind:")
+    if not run.detail.sample:
+        out.print("  none: there is nothing to do")
+    for kind, rows in run.detail.sample.items():
+        out.print(f"[bold]{kind}[/]")
+        for row in rows:
+            out.print("  " + ", ".join(f"{k}={v}" for k, v in row.items()), markup=False)
+
+
+def verify(jobs: Jobs = None, *, json: Json = False) -> None:
+    """Compare derived data with the desired state; write nothing. Exit code 1: they differ."""
+    chosen = [job_named(name) for name in jobs] if jobs else night_order()
+    runs: list[Run] = []
+    with session(load_settings()) as s:
+        for job in chosen:
+            started = actions.run_job(s, actor(), job, RunOptions(dry_run=True))
+            runs.append(follow(s.history, started.id))
+    if json:
+        as_json(runs)
+    else:
+        table(
+            None,
+            ("job", "state", "expected", "missing", "different", "surplus"),
+            [(r.job, _comparison(r), r.considered, r.added, r.changed, r.removed) for r in runs],
+        )
+    run_errors(runs)
+    raise typer.Exit(int(any(_comparison(run) != "correct" for run in runs)))
+
+
+def _comparison(run: Run) -> str:
+    if run.state != RunState.SUCCEEDED:
+        return run.state
+    return "differs" if run.written else "correct"
+
+
+def cancel(
+    run: Annotated[str, typer.Argument(help="The run's id, or a unique prefix of it.")],
+) -> None:
+    """Cancel a run, or a night with all its runs. What was applied stays applied."""
+    cancelled = actions.cancel(Services(load_settings()), actor(), run)
+    out.print(f"Run {cancelled.id[:8]} of {cancelled.job} is cancelled.")
+
+
+def resume(
+    runs: Annotated[list[str], typer.Argument(help="Ids of runs, or unique prefixes of them.")],
+) -> None:
+    """Resume cancelled runs; a worker carries them out."""
+    s = Services(load_settings())
+    for run in runs:
+        resumed = actions.resume(s, actor(), run)
+        out.print(f"Run {resumed.id[:8]} of {resumed.job} will be resumed by a worker.")
+
+
+def pause(jobs: Jobs = None) -> None:
+    """Pause schedules: the jobs no longer start automatically. You can still run them manually."""
+    s = Services(load_settings())
+    for job in _chosen(jobs):
+        actions.pause(s, actor(), job)
+        out.print(f"The schedule of {job.name} is paused.")
+
+
+def unpause(jobs: Jobs = None) -> None:
+    """Unpause schedules: the jobs start automatically again."""
+    s = Services(load_settings())
+    for job in _chosen(jobs):
+        actions.unpause(s, actor(), job)
+        out.print(f"The schedule of {job.name} is active.")
+
+
+def _chosen(names: list[str] | None) -> list[Job]:
+    return [job_named(name) for name in names] if names else list(JOBS)

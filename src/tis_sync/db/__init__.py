@@ -1,0 +1,1 @@
+"""SQL databases: engines, transactions, translated driver errors, bulk inserts."""

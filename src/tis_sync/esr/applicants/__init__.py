@@ -1,0 +1,1 @@
+"""Applicants: which placements go to ESR, what ESR receives, and how the records follow TCS."""

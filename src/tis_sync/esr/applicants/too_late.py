@@ -1,0 +1,115 @@
+"""Placements that were entered too late: they start before any export can include them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+import sqlalchemy as sa
+
+from tis_sync.alarms.catalogue import TOO_LATE
+from tis_sync.db.bulk import KEYS_PER_STATEMENT
+from tis_sync.db.database import Database
+from tis_sync.esr.applicants.eligibility import (
+    PLACEMENT_COLUMNS,
+    POSITION_READS,
+    is_exported_type,
+    positions,
+)
+from tis_sync.esr.calendar import LEAD_DAYS, earliest_start
+from tis_sync.esr.records import RecordState
+from tis_sync.runs.services import Services
+from tis_sync.state import esr_tables as t
+from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.key_ranges import ALL_KEYS
+from tis_sync.tcs.read import Read, always
+from tis_sync.tcs.source import Source
+
+
+@dataclass(frozen=True)
+class LatePlacement:
+    """A placement that no export can include any longer.
+
+    Attributes:
+        placement: its id.
+        deanery: the code of its deanery; "?" if it is unknown.
+        start: its first day.
+
+    """
+
+    placement: int
+    deanery: str
+    start: date
+
+
+def find_too_late(
+    state: Database, source: Database, prefixes: Mapping[str, str], day: date
+) -> list[LatePlacement]:
+    """Find placements that start soon, can no longer be exported, and were never sent.
+
+    Only placements in posts with a reconciled position count: ESR does not know the other posts.
+
+    Args:
+        state: the state database.
+        source: TCS.
+        prefixes: as for `tis_sync.esr.applicants.eligibility.positions`.
+        day: today's date (Europe/London).
+
+    """
+    soon = always(_starts_soon(day))
+    placements = Read(tcs.Placement, PLACEMENT_COLUMNS, where=soon)
+    events = Read(
+        tcs.PlacementEsrEvent,
+        ("placementId",),
+        join=(tcs.Placement, tcs.Placement.c.id == tcs.PlacementEsrEvent.c.placementId),
+        where=soon,
+    )
+    frames = Source(source, day).load([placements, events, *POSITION_READS], ALL_KEYS).frames
+    late = (
+        frames["Placement"]
+        .lazy()
+        .filter(is_exported_type(pl.col("placementType")))
+        .join(positions(frames, prefixes), on="postId")
+        .unique("id")
+        .sort("dateFrom", "id")
+        .select("id", pl.col("deanery").fill_null("?"), "dateFrom")
+        .collect()
+    )
+    sent = set(frames["PlacementEsrEvent"]["placementId"])
+    with state.read() as connection:
+        for part in late.iter_slices(KEYS_PER_STATEMENT):
+            statement = sa.select(t.record.c.placement_id).where(
+                t.record.c.placement_id.in_(part["id"].to_list()),
+                sa.or_(t.record.c.state == RecordState.EXPORTED, t.record.c.file.is_not(None)),
+            )
+            sent |= set(connection.scalars(statement))
+    return [LatePlacement(*row) for row in late.rows() if row[0] not in sent]
+
+
+def check_too_late(s: Services, began: date, day: date) -> None:
+    """Open an alarm for each placement that is too late, and close the alarms of all others.
+
+    Args:
+        s: settings, clock and servers.
+        began: the day on which this installation began to export. Placements that were already too
+            late then are not reported.
+        day: today's date (Europe/London).
+
+    """
+    now = s.clock()
+    first = earliest_start(began)
+    placements = find_too_late(s.state, s.tcs(), s.settings.esr_deaneries, day)
+    late = {f"placement {one.placement}": one for one in placements if one.start >= first}
+    for subject, placement in late.items():
+        details = (
+            f"Placement {placement.placement} of {placement.deanery} starts on {placement.start} "
+            "and was not sent to ESR. No export can include it any longer."
+        )
+        s.alarms.open(TOO_LATE, subject, details, now, placement=placement.placement)
+    s.alarms.close_others(TOO_LATE, late, now)
+
+
+def _starts_soon(day: date) -> sa.ColumnElement[bool]:
+    starts = tcs.Placement.c.dateFrom
+    last = day + timedelta(days=LEAD_DAYS)
+    return sa.and_(starts >= day, starts <= last, tcs.Placement.c.lifecycleState == "APPROVED")

@@ -1,1 +1,0 @@
-"""RabbitMQ: records and commands in, events out; nothing acknowledged before it is stored."""

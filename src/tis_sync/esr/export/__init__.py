@@ -1,0 +1,1 @@
+"""The export: commands, their durable workflow, what is reported afterwards, and the monitor."""

@@ -1,0 +1,1 @@
+"""Files for ESR: layouts, flat-file writer and parser, numbering, store and destinations."""

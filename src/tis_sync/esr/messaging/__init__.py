@@ -1,0 +1,1 @@
+"""RabbitMQ: topology, consumer, outbox, dead letters, drift and alarms."""

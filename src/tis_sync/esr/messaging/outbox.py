@@ -1,0 +1,197 @@
+"""The outbox: events are published again and again until the broker confirms them.
+
+`esr.export.events` writes them in the transaction that makes the records EXPORTED.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from tis_sync.db.database import Database
+from tis_sync.esr.messaging.batching import retried
+from tis_sync.esr.messaging.contract import FileGenerated, RecordExported
+from tis_sync.esr.messaging.topology import FILE_GENERATED, RECORD_EXPORTED
+from tis_sync.logs import get
+from tis_sync.runs.services import Services
+from tis_sync.state import esr_tables as t
+
+if TYPE_CHECKING:
+    from tis_sync.esr.messaging.application import Application
+
+BATCH = 200  # events that are published at a time
+IDLE_SECONDS = 0.5  # between two reads of an empty outbox
+UNCONFIRMED_SECONDS = 1.0  # before unconfirmed events are published again
+LONGEST_REASON = 200  # characters of an error that are logged
+LEASE_SECONDS = 60.0  # a process that has been sending an event for longer is considered dead
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event to be published.
+
+    Attributes:
+        id: its position in the outbox.
+        message_id: the same each time the event is sent.
+        name: `esr.apprecord.exported` or `esr.file.generated`.
+        correlation_id: the id of the command that created the file.
+        deanery: the deanery of the file.
+        file: the name of the file.
+        body: the content of the message.
+
+    """
+
+    id: int
+    message_id: str
+    name: str
+    correlation_id: str
+    deanery: str
+    file: str
+    body: RecordExported | FileGenerated
+
+
+def claim(state: Database, now: datetime, limit: int = BATCH) -> list[Event]:
+    """Claim the oldest unsent events, so that no other process sends them at the same time.
+
+    Args:
+        state: the state database.
+        now: the current time.
+        limit: the maximum number of events.
+
+    """
+    free = sa.and_(
+        t.outbox.c.sent_at.is_(None),
+        sa.or_(
+            t.outbox.c.claimed_at.is_(None),
+            t.outbox.c.claimed_at < now - timedelta(seconds=LEASE_SECONDS),
+        ),
+    )
+    oldest = sa.select(t.outbox.c.id).where(free).order_by(t.outbox.c.id).limit(limit)
+    with state.read() as connection:
+        ids = list(connection.scalars(oldest))
+    if not ids:
+        return []
+    claim = sa.update(t.outbox).where(t.outbox.c.id.in_(ids), free).values(claimed_at=now)
+    with state.write() as connection:
+        claimed = list(connection.scalars(claim.returning(t.outbox.c.id)))
+        return [*_record_events(connection, claimed), *_file_events(connection, claimed)]
+
+
+def _record_events(connection: sa.Connection, ids: Sequence[int]) -> list[Event]:
+    statement = (
+        sa.select(t.outbox, t.record, t.file.c.reported_at)
+        .join(t.record, t.record.c.id == t.outbox.c.subject)
+        .join(t.file, t.file.c.name == t.record.c.file)
+        .where(t.outbox.c.id.in_(ids), t.outbox.c.event == RECORD_EXPORTED)
+        .order_by(t.outbox.c.id)
+    )
+    return [
+        _event(
+            row, row.deanery, row.file,
+            RecordExported(
+                record_id=row.subject, placement_id=row.placement_id,
+                position_id=row.position_id, position_number=row.position_number,
+                post_number=row.post_number, deanery=row.deanery, file_name=row.file,
+                exported_at=row.reported_at,
+            ),
+        )
+        for row in connection.execute(statement)
+    ]  # fmt: skip
+
+
+def _file_events(connection: sa.Connection, ids: Sequence[int]) -> list[Event]:
+    statement = (
+        sa.select(t.outbox, t.file)
+        .join(t.file, t.file.c.name == t.outbox.c.subject)
+        .where(t.outbox.c.id.in_(ids), t.outbox.c.event == FILE_GENERATED)
+        .order_by(t.outbox.c.id)
+    )
+    return [
+        _event(
+            row, row.deanery, row.name,
+            FileGenerated(
+                file_name=row.name, file_type=row.file_type, deanery=row.deanery, day=row.day,
+                number=row.number, records=row.records, size=row.size, sha256=row.sha256,
+                written_at=row.written_at,
+            ),
+        )
+        for row in connection.execute(statement)
+    ]  # fmt: skip
+
+
+def _event(
+    row: sa.Row[tuple[object, ...]], deanery: str, file: str, body: RecordExported | FileGenerated
+) -> Event:
+    return Event(
+        row.id, f"{row.event}:{row.subject}", row.event, row.correlation, deanery, file, body
+    )
+
+
+def mark_sent(state: Database, ids: Sequence[int], now: datetime) -> None:
+    """Record that the broker has confirmed these events."""
+    _update(state, ids, sent_at=now)
+
+
+def release(state: Database, ids: Sequence[int]) -> None:
+    """Release the claim on unconfirmed events, so that any process can send them immediately."""
+    _update(state, ids, claimed_at=None)
+
+
+def _update(state: Database, ids: Sequence[int], **values: datetime | None) -> None:
+    with state.write() as connection:
+        connection.execute(sa.update(t.outbox).where(t.outbox.c.id.in_(ids)).values(**values))
+
+
+def unsent(state: Database) -> tuple[int, datetime | None]:
+    """Return the number of unsent events, and since when the oldest has been waiting."""
+    statement = sa.select(sa.func.count(), sa.func.min(t.outbox.c.created_at)).where(
+        t.outbox.c.sent_at.is_(None)
+    )
+    with state.read() as connection:
+        number, oldest = connection.execute(statement).one()
+    return number, oldest
+
+
+async def publish_events(s: Services, app: "Application") -> None:
+    """Publish the events in the outbox until this task is cancelled.
+
+    An event that the broker does not confirm stays unsent and is published again.
+
+    Args:
+        s: settings, clock and servers.
+        app: the connected application.
+
+    """
+    while True:
+        events = await retried(lambda: asyncio.to_thread(claim, s.state, s.clock()))
+        if not events:
+            await asyncio.sleep(IDLE_SECONDS)
+            continue
+        results = await asyncio.gather(
+            *(_publish(app, event) for event in events), return_exceptions=True
+        )
+        failures = {
+            event.id: result
+            for event, result in zip(events, results, strict=True)
+            if isinstance(result, BaseException)
+        }
+        confirmed = [event.id for event in events if event.id not in failures]
+        await retried(partial(asyncio.to_thread, mark_sent, s.state, confirmed, s.clock()))
+        if failures:
+            await retried(partial(asyncio.to_thread, release, s.state, list(failures)))
+            reason = str(next(iter(failures.values())))[:LONGEST_REASON]
+            get().warning("events not confirmed", count=len(failures), reason=reason)
+            await asyncio.sleep(UNCONFIRMED_SECONDS)
+
+
+async def _publish(app: "Application", event: Event) -> None:
+    await app.events[event.name].publish(
+        event.body,
+        message_id=event.message_id,
+        correlation_id=event.correlation_id,
+        headers={"deanery": event.deanery, "sourceFile": event.file},
+    )

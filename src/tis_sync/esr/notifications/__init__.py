@@ -1,0 +1,1 @@
+"""Notifications: load them into TCS, and select those that a file has to contain."""

@@ -1,0 +1,107 @@
+"""Selection: which rows of TCS's table EsrNotification a file must contain."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+
+import polars as pl
+import sqlalchemy as sa
+
+from tis_sync.db.bulk import KEYS_PER_STATEMENT
+from tis_sync.db.database import Database
+from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.files.columns import NOTIFICATION_COLUMNS
+from tis_sync.state import esr_tables as t
+from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.key_ranges import ALL_KEYS
+from tis_sync.tcs.read import Read, always
+from tis_sync.tcs.source import Source
+
+VPD_DIGITS = 3  # a VPD code is text: "096", never "96"
+TABLE = tcs.EsrNotification
+
+
+def select_notifications(
+    state: Database,
+    source: Database,
+    deanery: str,
+    prefixes: Mapping[str, str],
+    since: date | None,
+    day: date,
+    *,
+    full: bool,
+) -> pl.DataFrame:
+    """Select the notifications of a deanery to be sent, oldest first.
+
+    Notifications of any day are selected, so nothing is lost if a day is missed.
+
+    Args:
+        state: the state database, which knows what was sent.
+        source: TCS.
+        deanery: the code of the deanery.
+        prefixes: as for `tis_sync.esr.applicants.eligibility.positions`.
+        since: the previous exporter sent the notifications of earlier days. None: it sent none.
+        day: today's date (Europe/London).
+        full: all of them (DNF), not only those that no file contains yet (DNC).
+
+    Returns:
+        A frame: subject (the id of the row), claim ("DNC/id", or null if it may be sent again),
+        content (JSON).
+
+    """
+    codes = [deanery, *(code for code, target in prefixes.items() if target == deanery)]
+    condition: sa.ColumnElement[bool] = TABLE.c.managingDeaneryBodyCode.in_(codes)
+    if since is not None:
+        # Not ">=": SQLite compares text, with or without fractions of a second.
+        before = datetime.combine(since, time()) - timedelta(seconds=1)
+        condition = sa.and_(condition, TABLE.c.createdDate > before)
+    reader = Source(source, day)
+    ids = _load(reader, ("id",), condition)["id"]
+    if not full:
+        ids = _unsent(state, ids)
+    columns = ("id", *NOTIFICATION_COLUMNS)
+    parts = [
+        _load(reader, columns, TABLE.c.id.in_(part.to_series().to_list()))
+        for part in ids.sort().to_frame().iter_slices(KEYS_PER_STATEMENT)
+    ]
+    if not parts:
+        return pl.DataFrame(schema=dict.fromkeys(("subject", "claim", "content"), pl.String()))
+    claim = pl.lit(None, pl.String) if full else pl.format(f"{FileType.DNC}/{{}}", "id")
+    return (
+        pl.concat(parts)
+        .sort("createdDate", "id", nulls_last=False)
+        .select(
+            subject=pl.col("id").cast(pl.String),
+            claim=claim,
+            content=pl.struct(_texts()).struct.json_encode(),
+        )
+    )
+
+
+def _load(
+    reader: Source, columns: tuple[str, ...], condition: sa.ColumnElement[bool]
+) -> pl.DataFrame:
+    read = Read(TABLE, columns, where=always(condition))
+    return reader.load([read], ALL_KEYS).frames[TABLE.name]
+
+
+def _unsent(state: Database, ids: pl.Series) -> pl.Series:
+    """The ids that no DNC file contains."""
+    sent: list[int] = []
+    with state.read() as connection:
+        for part in ids.to_frame().iter_slices(KEYS_PER_STATEMENT):
+            claims = [f"{FileType.DNC}/{key}" for key in part.to_series()]
+            among = sa.select(t.line.c.subject).where(t.line.c.claim.in_(claims))
+            sent += [int(subject) for subject in connection.scalars(among)]
+    return ids.filter(~ids.is_in(sent))
+
+
+def _texts() -> Iterator[pl.Expr]:
+    """The layout's columns as text: dates YYYYMMDD, VPD codes padded, whitespace as null."""
+    for name in NOTIFICATION_COLUMNS:
+        if isinstance(TABLE.c[name].type, (sa.Date, sa.DateTime)):
+            value = pl.col(name).dt.strftime("%Y%m%d")
+        else:
+            value = pl.col(name).str.strip_chars().replace("", None)
+        if "Vpd" in name:
+            value = value.str.zfill(VPD_DIGITS)
+        yield value.alias(name)

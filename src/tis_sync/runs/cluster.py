@@ -1,0 +1,328 @@
+"""Processes that carry out runs: their session, their heartbeat, and the takeover of dead ones.
+
+DBOS only resumes the work of a process when a process with the same id returns, or on request. So
+every process that carries out runs keeps a row with a heartbeat. A worker that finds a stale
+heartbeat claims the row (with an UPDATE that only one worker can win), and puts the unfinished
+workflows of the dead process back on their queues.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from errno import EDQUOT, EFBIG, ENOSPC
+from os import getpid
+from pathlib import Path
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient
+from filelock import FileLock, Timeout
+
+from tis_sync import durable, logs
+from tis_sync.durable import Queue, Schedule, Workflow
+from tis_sync.errors import StorageFullError, TisSyncError, UsageError
+from tis_sync.runs import schedule
+from tis_sync.runs.run import NIGHT, RunState
+from tis_sync.runs.services import Services
+from tis_sync.runs.workflow import RUNS_QUEUE, start_night, start_runs
+from tis_sync.settings import Settings
+from tis_sync.state import tables as t
+
+DISK_FULL = {EDQUOT, EFBIG, ENOSPC}
+MONITOR_SECONDS = 30.0
+JOIN_SECONDS = 10.0  # how long to wait for a thread to stop
+ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
+TAKEN_OVER = "the worker stopped; another worker continues this run"
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a working process consists of; `tis_sync.app` lists it.
+
+    Attributes:
+        workflows: everything that can be carried out.
+        queues: the queues in which workflows wait.
+        schedules: what starts automatically.
+        monitors: called every half minute by a scheduler; they open and close alarms.
+        recoveries: called at the start and with every heartbeat; they queue what a dead process
+            recorded but never queued.
+        is_idle: whether nothing is queued or running, so that the queues can be polled rarely.
+        consumers: context managers that last as long as a scheduler's session (the message
+            consumer).
+
+    """
+
+    workflows: tuple[Workflow, ...]
+    queues: Callable[[Settings], tuple[Queue, ...]]
+    schedules: Callable[[Settings], list[Schedule]]
+    monitors: tuple[Callable[[Services], None], ...]
+    recoveries: tuple[Callable[[Services], None], ...]
+    is_idle: Callable[[Services], bool]
+    consumers: tuple[Callable[[Services], AbstractContextManager[None]], ...]
+
+
+@contextmanager
+def session(
+    components: Components,
+    settings: Settings,
+    *,
+    scheduler: bool = False,
+    clock: Callable[[], datetime] | None = None,
+) -> Iterator[Services]:
+    """Carry out runs in this process while the block lasts.
+
+    The work of dead processes is taken over first. Only one process at a time can work in an
+    embedded home.
+
+    Args:
+        components: what the process consists of.
+        settings: the configuration.
+        scheduler: also start jobs at their scheduled times, monitor, and consume messages.
+        clock: returns the current time. None: the machine's clock.
+
+    Raises:
+        UsageError: another process uses the embedded home.
+        UnreachableError: the state database does not answer.
+
+    """
+    with ExitStack() as stack:
+        if settings.embedded_state or settings.search().startswith("embedded:"):
+            stack.enter_context(home_lock(settings.home))
+        services = Services(settings, clock)
+        stack.callback(services.close)
+        history = services.history
+        logs.to_history(lambda run, level, text: history.log(run, services.clock(), level, text))
+        stack.callback(logs.to_history, None)
+        # Deregister only after DBOS has stopped: other workers resume what is unfinished then.
+        ends = stack.enter_context(ExitStack())
+        ends.callback(durable.shut_down, settings.shutdown_wait_seconds * scheduler)
+        services.engine = durable.launch(
+            settings,
+            services,
+            services.worker_id,
+            components.workflows,
+            components.queues(settings),
+        )
+        register_worker(services, schedules=scheduler)
+        stack.callback(deregister_worker, services)
+        stack.push(ends.pop_all())
+        take_over_stale(services, all_others=settings.embedded_state)
+        for recover in components.recoveries:
+            recover(services)
+        stack.enter_context(_heartbeat(services, components, scheduler=scheduler))
+        if scheduler:
+            services.engine.apply_schedules(components.schedules(settings))
+            schedule.start_night_if_due(services)
+            for consumer in components.consumers:
+                stack.enter_context(consumer(services))
+        yield services
+
+
+@contextmanager
+def home_lock(home: Path) -> Iterator[None]:
+    """Hold the lock of an embedded home.
+
+    Raises:
+        UsageError: another process holds it; the message names that process.
+        StorageFullError: the disk of the home is full.
+
+    """
+    owner = home / "lock.owner"
+    lock = FileLock(home / "lock", timeout=0)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        owner.write_text(str(getpid()))
+    except Timeout:
+        process = owner.read_text() if owner.exists() else "?"
+        raise UsageError(
+            f"{home} is in use by another tis-sync process (id {process}). Wait until it has "
+            "ended, or set TIS_SYNC_HOME to another folder. To run several processes at the same "
+            "time, set TIS_SYNC_STATE_URL to a PostgreSQL database."
+        ) from None
+    except OSError as error:
+        lock.release()
+        if error.errno in DISK_FULL:
+            raise StorageFullError(f"The disk of {home} is full; free some space there.") from None
+        raise TisSyncError(f"{home} cannot be used: {error.strerror}.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _heartbeat(services: Services, components: Components, *, scheduler: bool) -> Iterator[None]:
+    """Run threads that refresh the heartbeat, take over from dead workers, and monitor."""
+    stop = threading.Event()
+
+    def every(seconds: float, name: str, act: Callable[[], None]) -> threading.Thread:
+        def loop() -> None:
+            while not stop.wait(seconds):
+                try:
+                    act()
+                except Exception as error:  # noqa: BLE001  the next one may succeed
+                    logs.get().warning(f"{name} failed", reason=str(error)[:300])
+
+        thread = threading.Thread(target=loop, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def beat() -> None:
+        refresh_heartbeat(services, schedules=scheduler)
+        if not services.settings.embedded_state:
+            take_over_stale(services)
+        for recover in components.recoveries:
+            recover(services)
+        if services.engine is not None:
+            services.engine.poll(busy=not (scheduler and components.is_idle(services)))
+
+    def monitor() -> None:
+        for check in components.monitors:
+            check(services)
+
+    threads = [every(services.settings.heartbeat_seconds, "heartbeat", beat)]
+    if scheduler:
+        threads.append(every(MONITOR_SECONDS, "monitor", monitor))
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=JOIN_SECONDS)
+
+
+def register_worker(services: Services, *, schedules: bool) -> None:
+    """Insert the row of this process."""
+    now = services.clock()
+    with services.state.write() as connection:
+        connection.execute(
+            sa.insert(t.worker).values(
+                id=services.worker_id, started_at=now, heartbeat_at=now, schedules=schedules
+            )
+        )
+
+
+def refresh_heartbeat(services: Services, *, schedules: bool) -> None:
+    """Record that this process is alive; if it has been taken over, register it again."""
+    with services.state.write() as connection:
+        result = connection.execute(
+            sa.update(t.worker)
+            .where(t.worker.c.id == services.worker_id)
+            .values(heartbeat_at=services.clock(), claimed_at=None, claimed_by=None)
+        )
+    if not result.rowcount:
+        logs.get().warning("taken over while alive", worker=services.worker_id)
+        register_worker(services, schedules=schedules)
+
+
+def deregister_worker(services: Services) -> None:
+    """Put the unfinished work of this process back on its queues, and delete its row.
+
+    DBOS must have stopped in this process.
+    """
+    with durable.client(services.settings) as dbos:
+        _log_takeover(services, _requeue(services.worker_id, dbos))
+    _delete_worker(services, services.worker_id)
+
+
+def live_workers(services: Services) -> list[str]:
+    """The ids of the workers with schedules whose heartbeat is fresh."""
+    fresh = services.clock() - timedelta(seconds=services.settings.worker_timeout_seconds)
+    statement = sa.select(t.worker.c.id).where(
+        t.worker.c.schedules, t.worker.c.heartbeat_at >= fresh
+    )
+    with services.state.read() as connection:
+        return list(connection.scalars(statement))
+
+
+def take_over_stale(services: Services, *, all_others: bool = False) -> int:
+    """Take over the work of workers with a stale heartbeat.
+
+    Args:
+        services: settings, clock and servers.
+        all_others: treat every other worker as dead, because we hold the lock of an embedded home.
+
+    Returns:
+        The number of workers taken over.
+
+    """
+    now = services.clock()
+    stale = now - timedelta(seconds=services.settings.worker_timeout_seconds)
+    is_dead = t.worker.c.id != services.worker_id
+    if not all_others:
+        is_dead = sa.and_(
+            is_dead,
+            t.worker.c.heartbeat_at < stale,
+            # A claim expires like a heartbeat, because the worker that made it may have died.
+            sa.or_(t.worker.c.claimed_at.is_(None), t.worker.c.claimed_at < stale),
+        )
+    with services.state.read() as connection:
+        dead = list(connection.scalars(sa.select(t.worker.c.id).where(is_dead)))
+    taken_over = 0
+    for worker_id in dead:
+        with services.state.write() as connection:
+            claimed = connection.execute(
+                sa.update(t.worker)
+                .where(t.worker.c.id == worker_id, is_dead)
+                .values(claimed_at=now, claimed_by=services.worker_id)
+            )
+        if claimed.rowcount:
+            ids = _requeue(worker_id, DBOS)
+            logs.get().warning("took over", worker=worker_id, workflows=len(ids))
+            _log_takeover(services, ids)
+            _delete_worker(services, worker_id)
+            taken_over += 1
+    return taken_over
+
+
+def recover_runs(services: Services) -> None:
+    """Queue runs that were requested but never queued; end runs whose workflow has ended.
+
+    A process that dies between two statements can leave either behind.
+    """
+    now = services.clock()
+    for run in services.history.all_active():
+        if (now - run.created_at).total_seconds() < ORPHAN_SECONDS:
+            continue
+        status = DBOS.get_workflow_status(run.id)
+        if status is None:
+            if run.job == NIGHT:
+                start_night(services, run.id)
+            else:
+                start_runs(services, [run.id])
+        elif status.status not in {"PENDING", "ENQUEUED", "DELAYED"}:
+            # If the run ended between the two reads, this changes nothing.
+            error = f"its workflow ended with {status.status} before the run did"
+            services.history.end(run.id, RunState.FAILED, now, error)
+
+
+def _log_takeover(services: Services, workflow_ids: Collection[str]) -> None:
+    """Note in the logs of the runs among these workflows that another worker continues them."""
+    for run in services.history.all_active():
+        if run.id in workflow_ids:
+            services.history.log(run.id, services.clock(), "warning", TAKEN_OVER)
+
+
+def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> list[str]:
+    """Put the unfinished workflows of a process back on their queues.
+
+    Returns:
+        Their ids.
+
+    """
+    pending = dbos.list_workflows(
+        executor_id=worker_id, status="PENDING", load_input=False, load_output=False
+    )
+    by_queue: dict[str, list[str]] = {}
+    for workflow in pending:
+        by_queue.setdefault(workflow.queue_name or RUNS_QUEUE, []).append(workflow.workflow_id)
+    for queue, ids in by_queue.items():
+        dbos.resume_workflows(ids, queue_name=queue)
+    return [workflow.workflow_id for workflow in pending]
+
+
+def _delete_worker(services: Services, worker_id: str) -> None:
+    with services.state.write() as connection:
+        connection.execute(sa.delete(t.worker).where(t.worker.c.id == worker_id))

@@ -1,0 +1,281 @@
+"""The work on one partition: plan it, apply the plan, or fill an index; all that needs frames.
+
+Each function can safely be called again after a crash, on any machine: plans are made from what
+exists and only applied where they still fit, and documents have stable ids. Results are small,
+because DBOS records them.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from tis_sync.errors import PlanOutdatedError
+from tis_sync.jobs.base import IndexTarget, TableTarget
+from tis_sync.jobs.catalogue import JOB_BY_NAME
+from tis_sync.reconcile import index_plan as index_plans
+from tis_sync.reconcile import table_apply
+from tis_sync.reconcile.index_plan import IndexPlan
+from tis_sync.reconcile.table_plan import OLD, Plan, difference
+from tis_sync.reconcile.workspace import Workspace
+from tis_sync.runs.run import Run, Trigger
+from tis_sync.runs.services import Services
+from tis_sync.search.documents import encode
+from tis_sync.tcs import schema
+from tis_sync.tcs.key_ranges import KeyRange
+from tis_sync.tcs.read import Read
+from tis_sync.tcs.source import SetAside
+
+PLANS_PER_PARTITION = 5  # plans to make before giving up, if TCS keeps changing
+SAMPLE_ROWS = 5  # rows of each kind that a dry run shows
+
+
+@dataclass(frozen=True)
+class PartitionResult:
+    """The result of planning or filling a partition: counts of records, and a few of them.
+
+    Attributes:
+        considered: records that should exist.
+        existing: records that exist, without duplicates.
+        added, changed, removed, duplicates: records that the plan adds, changes or removes.
+        emptied: changes that remove the last value of a record.
+        set_aside: records that could not be used.
+        sample: the first records of each kind.
+
+    """
+
+    considered: int = 0
+    existing: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    duplicates: int = 0
+    emptied: int = 0
+    set_aside: int = 0
+    sample: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def writes(self) -> int:
+        """The number of records that the plan writes, of any kind."""
+        return self.added + self.changed + self.removed + self.duplicates
+
+    def __add__(self, other: "PartitionResult") -> "PartitionResult":
+        sample = {
+            kind: [*self.sample.get(kind, []), *other.sample.get(kind, [])][:SAMPLE_ROWS]
+            for kind in {**self.sample, **other.sample}
+        }
+        return PartitionResult(
+            considered=self.considered + other.considered,
+            existing=self.existing + other.existing,
+            added=self.added + other.added,
+            changed=self.changed + other.changed,
+            removed=self.removed + other.removed,
+            duplicates=self.duplicates + other.duplicates,
+            emptied=self.emptied + other.emptied,
+            set_aside=self.set_aside + other.set_aside,
+            sample=sample,
+        )
+
+
+def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionResult:
+    """Plan one partition.
+
+    Args:
+        s: settings, clock and servers.
+        run: the run.
+        keys: the partition.
+        index: the concrete index that is changed in place. None: the target is a table, or (in a
+            dry run) an index that would be rebuilt, whose documents are only counted.
+
+    """
+    target = JOB_BY_NAME[run.job].target
+    planned: Plan | IndexPlan
+    if isinstance(target, TableTarget):
+        planned, unfit = _plan_table(s, run, target, keys)
+        result = _table_result(planned, target)
+    elif index is None:
+        views, unfit = _views(s, run, target, keys)
+        new = _index_result(_all_new(views, target))
+        return replace(
+            new, considered=views.height, added=views.height, set_aside=_report(s, run, unfit)
+        )
+    else:
+        planned, unfit = _plan_index(s, run, target, keys, index)
+        result = _index_result(planned)
+    if not run.options.dry_run and not planned.is_empty:
+        _workspace(s, run).keep(keys, planned)
+    return replace(result, set_aside=_report(s, run, unfit))
+
+
+def apply(s: Services, run: Run, keys: KeyRange, index: str | None) -> int:
+    """Apply the plan of one partition; if TCS has changed in the meantime, plan again a few times.
+
+    Args:
+        s: settings, clock and servers.
+        run: the run.
+        keys: the partition.
+        index: the concrete index that is changed in place. None: the target is a table.
+
+    Returns:
+        The number of documents that the search server refused permanently.
+
+    Raises:
+        PlanOutdatedError: TCS kept changing what was planned.
+
+    """
+    target = JOB_BY_NAME[run.job].target
+    workspace = _workspace(s, run)
+    for attempt in range(1, PLANS_PER_PARTITION + 1):
+        planned = workspace.take(keys)
+        if isinstance(target, TableTarget):
+            if not isinstance(planned, Plan):
+                planned, _ = _plan_table(s, run, target, keys, again=attempt > 1)
+            try:
+                table_apply.apply(s.tcs(), target.spec, planned)
+            except PlanOutdatedError as error:
+                if attempt == PLANS_PER_PARTITION:
+                    raise PlanOutdatedError(
+                        f"{error}. The plan was made {attempt} times, and TCS changed each time. "
+                        f"Run the job again when TCS is less busy: `tis-sync run {run.job}`."
+                    ) from error
+                continue
+            return 0
+        assert index is not None
+        if not isinstance(planned, IndexPlan):
+            planned, _ = _plan_index(s, run, target, keys, index)
+        delivery = s.search().write(index, [planned.added, planned.changed], planned.removed)
+        return _refused(s, run, delivery.refused)
+    raise AssertionError
+
+
+def fill(s: Services, run: Run, keys: KeyRange, index: str) -> PartitionResult:
+    """Write the documents of one partition into the index that is being built."""
+    target = JOB_BY_NAME[run.job].target
+    assert isinstance(target, IndexTarget)
+    views, unfit = _views(s, run, target, keys)
+    delivery = s.search().write(index, index_plans.encoded(views, target.form))
+    set_aside = _refused(s, run, delivery.refused) + _report(s, run, unfit)
+    return PartitionResult(considered=views.height, added=delivery.written, set_aside=set_aside)
+
+
+def desired_rows(s: Services, run: Run, keys: KeyRange) -> pl.DataFrame:
+    """The records that a table should contain in a partition, from all its jobs, for a rebuild."""
+    target = JOB_BY_NAME[run.job].target
+    assert isinstance(target, TableTarget)
+    loaded = _workspace(s, run).source.load(target.reads, keys)
+    _report(s, run, loaded.set_aside)
+    frames = loaded.frames
+    rows = target.desired(frames, run.as_of)
+    for other in JOB_BY_NAME.values():
+        shares = (
+            other.name != run.job
+            and isinstance(other.target, TableTarget)
+            and other.target.spec.table is target.spec.table
+        )
+        if shares and isinstance(other.target, TableTarget):
+            rows = pl.concat([rows, other.target.desired(frames, run.as_of)])
+    fitting, unfit = _fitting(s, target, rows.unique().collect())
+    _report(s, run, unfit)
+    return fitting.sort(target.spec.key)
+
+
+def _workspace(s: Services, run: Run) -> Workspace:
+    night = run.parent if run.trigger == Trigger.NIGHT else None
+    return s.workspaces.of(run.id, night, s.tcs(), run.as_of.today)
+
+
+def _plan_table(
+    s: Services, run: Run, target: TableTarget, keys: KeyRange, *, again: bool = False
+) -> tuple[Plan, list[SetAside]]:
+    """Plan a partition; with `again`, read TCS again because it has changed since the last plan."""
+    spec = target.spec
+    existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)
+    reads = (*target.reads, existing)
+    loaded = _workspace(s, run).source.load(reads, keys, fresh=again)
+    frames = loaded.frames
+    desired, too_long = _fitting(s, target, target.desired(frames, run.as_of).collect())
+    allowed = None if target.allowed is None else target.allowed(frames)
+    planned = difference(spec, desired.lazy(), frames[spec.table.name].lazy(), allowed)
+    return planned, loaded.set_aside + too_long
+
+
+def _fitting(
+    s: Services, target: TableTarget, desired: pl.DataFrame
+) -> tuple[pl.DataFrame, list[SetAside]]:
+    """The desired records, without those whose values are too long for their columns."""
+    if not target.spec.values:
+        return desired, []
+    limits = schema.text_limits(s.tcs(), target.spec.table)
+    unfit = table_apply.too_long(desired, target.spec, limits)
+    key = pl.col(target.spec.key[0]).cast(pl.String)
+    return desired.filter(~key.is_in([record.key for record in unfit])), unfit
+
+
+def _views(
+    s: Services, run: Run, target: IndexTarget, keys: KeyRange
+) -> tuple[pl.DataFrame, list[SetAside]]:
+    loaded = _workspace(s, run).source.load(target.reads, keys)
+    return target.views(loaded.frames, run.as_of).collect(), loaded.set_aside
+
+
+def _plan_index(
+    s: Services, run: Run, target: IndexTarget, keys: KeyRange, index: str
+) -> tuple[IndexPlan, list[SetAside]]:
+    views, unfit = _views(s, run, target, keys)
+    return index_plans.difference(s.search(), index, views, target.form, keys), unfit
+
+
+def _all_new(views: pl.DataFrame, target: IndexTarget) -> IndexPlan:
+    """A plan that adds everything; only its first documents are encoded."""
+    first = encode(views.head(SAMPLE_ROWS), target.form)
+    return IndexPlan(first, first.clear(), [], views.height, 0)
+
+
+def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
+    values = target.spec.values
+    kinds = {
+        "added": planned.added,
+        "changed": planned.changed.rename({OLD + v: f"{v} now" for v in values}),
+        "removed": planned.removed,
+        "duplicates": planned.duplicates,
+    }
+    return PartitionResult(
+        considered=planned.considered,
+        existing=planned.existing,
+        added=planned.added.height,
+        changed=planned.changed.height,
+        removed=planned.removed.height,
+        duplicates=planned.duplicates.height,
+        emptied=planned.emptied(values),
+        sample={k: f.head(SAMPLE_ROWS).to_dicts() for k, f in kinds.items() if not f.is_empty()},
+    )
+
+
+def _index_result(planned: IndexPlan) -> PartitionResult:
+    kinds = {
+        "added": planned.added.head(SAMPLE_ROWS).select("id", "body").to_dicts(),
+        "changed": planned.changed.head(SAMPLE_ROWS).select("id", "body").to_dicts(),
+        "removed": [{"id": i} for i in planned.removed[:SAMPLE_ROWS]],
+    }
+    return PartitionResult(
+        considered=planned.considered,
+        existing=planned.existing,
+        added=planned.added.height,
+        changed=planned.changed.height,
+        removed=len(planned.removed),
+        sample={k: rows for k, rows in kinds.items() if rows},
+    )
+
+
+def _report(s: Services, run: Run, records: list[SetAside]) -> int:
+    """Name and count records that could not be used; one record may have several bad values."""
+    s.history.add_set_aside(run.id, records)
+    return len({(record.table, record.key) for record in records})
+
+
+def _refused(s: Services, run: Run, refused: list[tuple[str, str]]) -> int:
+    records = [
+        SetAside("document", document, "content", "", f"was refused: {reason}")
+        for document, reason in refused
+    ]
+    return _report(s, run, records)

@@ -1,0 +1,171 @@
+"""Request a run: check its options, determine its days, and record it as queued."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+
+from tis_sync.errors import AlreadyRunningError, UsageError
+from tis_sync.jobs.base import AsOf, Job, TableTarget
+from tis_sync.jobs.catalogue import JOBS
+from tis_sync.jobs.person_status import PERSON_RECORD_STATUS
+from tis_sync.runs.run import NIGHT, Run, RunOptions, Trigger
+from tis_sync.runs.services import Services
+
+DATE_FORMS = "YYYY-MM-DD, ANY, NONE"
+
+
+def request_run(
+    services: Services,
+    job: Job,
+    *,
+    trigger: Trigger,
+    requested_by: str,
+    options: RunOptions,
+    parent: str | None = None,
+    run_id: str | None = None,
+) -> Run:
+    """Record the request for a run of a job; the caller then starts it.
+
+    Args:
+        services: settings, clock and servers.
+        job: the job.
+        trigger: what requested it.
+        requested_by: the person or the process.
+        options: how to run it.
+        parent: the night, or the run that this one follows.
+        run_id: see `History.request`.
+
+    Raises:
+        UsageError: the options do not fit the job.
+        AlreadyRunningError: the job has an active run.
+
+    """
+    if options.rebuild and isinstance(job.target, TableTarget) and job.target.spec.columns_only:
+        raise UsageError(
+            f"{job.name} only corrects one column, so there is nothing to rebuild. "
+            "To include more records, use --date."
+        )
+    return services.history.request(
+        job.name,
+        trigger=trigger,
+        requested_by=requested_by,
+        as_of=days_of(services, job, options.date),
+        options=options,
+        now=services.clock(),
+        parent=parent,
+        run_id=run_id,
+    )
+
+
+def request_night(
+    services: Services,
+    *,
+    trigger: Trigger,
+    requested_by: str,
+    options: RunOptions,
+    run_id: str | None = None,
+) -> Run:
+    """Record the request for a whole night, or return the night that is active."""
+    try:
+        return services.history.request(
+            NIGHT,
+            trigger=trigger,
+            requested_by=requested_by,
+            as_of=AsOf.on(services.clock().date()),
+            options=options,
+            now=services.clock(),
+            run_id=run_id,
+        )
+    except AlreadyRunningError as error:
+        if error.run_id is None:
+            raise
+        return services.history.get(error.run_id)
+
+
+def days_of(services: Services, job: Job, text: str | None = None) -> AsOf:
+    """Determine the days of a run that is requested now.
+
+    Args:
+        services: settings, clock and servers.
+        job: the job.
+        text: the value of `--date`. None: it was not given.
+
+    Raises:
+        UsageError: the job takes no date, or does not accept this one.
+
+    """
+    last = services.history.last_success(job.name)
+    return as_of_for(
+        job,
+        text,
+        services.clock(),
+        None if last is None else last.as_of,
+        services.settings.record_status_date_override,
+        services.settings.history_days,
+    )
+
+
+def as_of_for(
+    job: Job,
+    text: str | None,
+    now: datetime,
+    last_success: AsOf | None,
+    override: str,
+    longest_days: int,
+) -> AsOf:
+    """Determine the days of a run.
+
+    Args:
+        job: the job.
+        text: the value of `--date`. None: it was not given.
+        now: the current time.
+        last_success: the days of the job's last successful run. None: there was none.
+        override: what NONE means: the setting `record_status_date_override`.
+        longest_days: the maximum number of days that are caught up on.
+
+    Returns:
+        For a dated job without `text`, every day after the last success up to today, or only today
+        if the job has never succeeded. For other jobs, today.
+
+    Raises:
+        UsageError: the job takes no date, or the text does not have an accepted form.
+
+    """
+    today = now.astimezone(UTC).date()
+    if text is None:
+        if not job.dated or last_success is None:
+            return AsOf.on(today)
+        first = min(today, last_success.last + timedelta(days=1))
+        return AsOf(today, max(first, today - timedelta(days=longest_days)), today)
+    if not job.dated:
+        dated = " and ".join(other.name for other in JOBS if other.dated)
+        raise UsageError(
+            f"{job.name} takes no --date, because it always derives today's state. Only {dated} "
+            "take one."
+        )
+    words: Mapping[str, str] = {"any": "ANY", "none": "NONE"}
+    word = words.get(text.strip().lower())
+    if word is not None and job is not PERSON_RECORD_STATUS:
+        raise UsageError(f"--date {text}: {job.name} takes a date of the form YYYY-MM-DD.")
+    if word == "NONE":
+        if override.upper() == "NONE":
+            return AsOf.on(today)
+        return as_of_for(job, override, now, last_success, "NONE", longest_days)
+    if word == "ANY":
+        return AsOf(today, today, today, every=True)
+    day = _day(text, job)
+    if day > today:
+        raise UsageError(f"--date {text} is in the future; today is {today} (UTC).")
+    return AsOf(today, day, day)
+
+
+def _day(text: str, job: Job) -> date:
+    try:
+        day = date.fromisoformat(text.strip())
+        if text.strip() != day.isoformat():
+            raise ValueError
+    except ValueError:
+        forms = DATE_FORMS if job is PERSON_RECORD_STATUS else "YYYY-MM-DD"
+        raise UsageError(
+            f"--date {text!r} is not a date; the accepted forms are {forms}."
+        ) from None
+    return day

@@ -1,0 +1,209 @@
+"""Runs and nights as durable workflows: after a crash they are resumed where they stopped.
+
+    run_job:    wait for upstream jobs -> prepare -> plan -> judge
+                -> apply, or fill and publish -> finish -> follow-ups
+    run_night:  request every job at once; each waits for its upstream jobs; end when all have ended
+
+Planning, applying and filling take one queue item for each partition, so that the workers can share
+them. A run with a single partition does the work itself.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from dbos import DBOS
+from dbos import error as dbos_error
+
+from tis_sync.durable import Queue, Workflow, client
+from tis_sync.errors import HeldError, StorageFullError, TisSyncError, UsageError
+from tis_sync.runs import end, steps
+from tis_sync.runs.partition import PartitionResult
+from tis_sync.runs.run import NIGHT, Phase, Run, RunState
+from tis_sync.runs.services import Services
+from tis_sync.runs.steps import Decision, Mode
+from tis_sync.settings import Settings
+from tis_sync.tcs.key_ranges import KeyRange
+
+RUNS_QUEUE = "tis_sync_runs"
+PARTITIONS_QUEUE = "tis_sync_partitions"
+RUNS_PER_WORKER = 64  # runs mostly wait; the heavy work is in the partitions queue
+RESULT_POLL_SECONDS = 0.1  # how often a run checks for the results of its partitions
+# Waits before the retries of a run that nobody is waiting for; after the last retry it has failed.
+RETRY_SECONDS = (60, 120, 300, 600, 1800, 1800, 3600, 3600)
+
+
+def queues(settings: Settings) -> tuple[Queue, ...]:
+    """The queues of runs and of their partitions."""
+    return (
+        Queue(RUNS_QUEUE, RUNS_PER_WORKER),
+        Queue(PARTITIONS_QUEUE, settings.partitions_at_once),
+    )
+
+
+def run_job(s: Services, run_id: str) -> RunState:
+    """Carry out one run to its end; return the state in which it ended."""
+    attempt = 0
+    while True:
+        try:
+            blocked = steps.wait_for_turn(s, run_id)
+            if blocked is not None:
+                return _end(s, run_id, RunState.CANCELLED, blocked)
+            _carry_out(s, run_id)
+            return _end(s, run_id, RunState.SUCCEEDED, None)
+        except HeldError as error:
+            return _end(s, run_id, RunState.HELD, str(error))
+        except TisSyncError as error:
+            # A full disk is reported at once, because a person has to free some space.
+            is_transient = error.transient and not isinstance(error, StorageFullError)
+            is_last = attempt == len(RETRY_SECONDS)
+            if not is_transient or is_last or not steps.is_unattended(s, run_id):
+                return _end(s, run_id, RunState.FAILED, str(error))
+            steps.note_retry(s, run_id, str(error), RETRY_SECONDS[attempt])
+            DBOS.sleep(RETRY_SECONDS[attempt])
+            attempt += 1
+
+
+def _carry_out(s: Services, run_id: str) -> None:
+    """Bring the job's target to its desired state.
+
+    Raises:
+        TisSyncError: any error; readers never see unfinished work.
+
+    """
+    prepared = steps.prepare(s, run_id)
+    ranges, index = prepared.ranges, prepared.index
+    if prepared.mode == Mode.REPLACE:
+        steps.replace_table(s, run_id, ranges)
+        return
+    if prepared.mode != Mode.BUILD:
+        steps.enter(s, run_id, Phase.PLAN, len(ranges))
+        planned: list[PartitionResult] = _each(s, PLAN_PARTITION, ranges, run_id, index)
+        decision = steps.judge(s, run_id, planned, prepared.mode)
+        if decision == Decision.NOTHING:
+            return
+        if decision == Decision.APPLY:
+            busy = [keys for keys, plan in zip(ranges, planned, strict=True) if plan.writes]
+            steps.enter(s, run_id, Phase.APPLY, len(busy))
+            refused: list[int] = _each(s, APPLY_PARTITION, busy, run_id, index)
+            steps.settle(s, run_id, index, sum(refused))
+            return
+    building = steps.begin_build(s, run_id)
+    steps.enter(s, run_id, Phase.FILL, len(ranges))
+    filled: list[PartitionResult] = _each(s, FILL_PARTITION, ranges, run_id, building)
+    steps.publish(s, run_id, building, filled)
+
+
+def _each(
+    s: Services, workflow: Workflow, ranges: list[KeyRange], run_id: str, index: str | None
+) -> list[Any]:
+    """The results of a workflow for every partition, in order."""
+    if len(ranges) == 1:
+        # There is nothing to share, so a queue would only add latency.
+        return [workflow.function(s, run_id, ranges[0], index)]
+    assert s.engine is not None
+    handles = [s.engine.enqueue(workflow, run_id, keys, index) for keys in ranges]
+    return [handle.get_result(polling_interval_sec=RESULT_POLL_SECONDS) for handle in handles]
+
+
+def _end(s: Services, run_id: str, state: RunState, error: str | None) -> RunState:
+    start_runs(s, end.finish(s, run_id, state, error))
+    return state
+
+
+def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
+    """Plan one partition."""
+    return steps.plan_partition(s, run_id, keys, index)
+
+
+def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> int:
+    """Apply the plan of one partition."""
+    return steps.apply_partition(s, run_id, keys, index)
+
+
+def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
+    """Write the documents of one partition into a new index."""
+    return steps.fill_partition(s, run_id, keys, index)
+
+
+def run_night(s: Services, night_id: str) -> RunState:
+    """Run every job once, in dependency order; return the state in which the night ended."""
+    runs = steps.request_night_runs(s, night_id)
+    start_runs(s, runs)
+    return end.finish_night(s, night_id, runs)
+
+
+def run_scheduled(s: Services, _at: datetime, job_name: str) -> None:
+    """Run a job at its scheduled time. DBOS starts this once, however many workers there are."""
+    start_runs(s, steps.request_scheduled(s, job_name))
+
+
+def start_runs(s: Services, run_ids: Iterable[str]) -> None:
+    """Have requested runs carried out; runs that are already queued or running are left alone."""
+    for run_id in run_ids:
+        s.enqueue(RUN_JOB, run_id, workflow_id=run_id)
+
+
+def start_night(s: Services, night_id: str) -> None:
+    """Have a requested night carried out."""
+    s.enqueue(RUN_NIGHT, night_id, workflow_id=night_id)
+
+
+def cancel(services: Services, run_id: str) -> Run:
+    """Cancel an active run, or a night with all its runs; what was applied stays applied.
+
+    Raises:
+        UsageError: there is no such run, or it has ended.
+
+    """
+    run = services.history.get(run_id)
+    if not run.is_active:
+        raise UsageError(
+            f"Run {run.id[:8]} of {run.job} is {run.state}; there is nothing to cancel."
+        )
+    affected = [run, *(child for child in services.history.children(run.id) if child.is_active)]
+    with client(services.settings) as dbos:
+        dbos.cancel_workflows([r.id for r in affected], cancel_children=True)
+    for r in affected:
+        now = services.clock()
+        services.history.end(r.id, RunState.CANCELLED, now, "cancelled by a person")
+    return services.history.get(run.id)
+
+
+def resume(services: Services, run_id: str) -> Run:
+    """Resume a cancelled run from its last finished step, on any worker.
+
+    Raises:
+        UsageError: there is no such run, it was not cancelled, or it is a night.
+        AlreadyRunningError: another run of the job is active.
+
+    """
+    run = services.history.get(run_id)
+    if run.job == NIGHT:
+        raise UsageError(
+            "A night cannot be resumed. Start a new one (`tis-sync night`); it writes only what is "
+            "left."
+        )
+    run = services.history.reopen(run.id)
+    with client(services.settings) as dbos:
+        partitions = dbos.list_workflows(
+            parent_workflow_id=run.id, status="CANCELLED", load_input=False, load_output=False
+        )
+        if partitions:
+            ids = [partition.workflow_id for partition in partitions]
+            dbos.resume_workflows(ids, queue_name=PARTITIONS_QUEUE)
+        try:
+            dbos.resume_workflow(run.id, queue_name=RUNS_QUEUE)
+        except dbos_error.DBOSNonExistentWorkflowError:
+            # It was cancelled before it was ever queued.
+            start_runs(services, [run.id])
+    return run
+
+
+RUN_JOB = Workflow("tis_sync.run_job", run_job, RUNS_QUEUE)
+RUN_NIGHT = Workflow("tis_sync.run_night", run_night, RUNS_QUEUE)
+RUN_SCHEDULED = Workflow("tis_sync.run_scheduled", run_scheduled, RUNS_QUEUE)
+PLAN_PARTITION = Workflow("tis_sync.plan_partition", plan_partition, PARTITIONS_QUEUE)
+APPLY_PARTITION = Workflow("tis_sync.apply_partition", apply_partition, PARTITIONS_QUEUE)
+FILL_PARTITION = Workflow("tis_sync.fill_partition", fill_partition, PARTITIONS_QUEUE)
+WORKFLOWS = (RUN_JOB, RUN_NIGHT, RUN_SCHEDULED, PLAN_PARTITION, APPLY_PARTITION, FILL_PARTITION)

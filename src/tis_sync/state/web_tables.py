@@ -1,0 +1,43 @@
+"""The tables of the console in the state database: sessions, tokens and the audit log."""
+
+from sqlalchemy import Column, Integer, String, Table, Text
+
+from tis_sync.state.tables import UtcDateTime, metadata
+
+# Sessions, including those of users who have not finished signing in at the provider.
+session = Table(
+    "web_session",
+    metadata,
+    Column("id", String(64), primary_key=True),  # SHA-256 of the value of the cookie
+    Column("user_name", String(200)),  # null while signing in
+    Column("roles", Text, nullable=False),  # JSON list
+    Column("detail", Text, nullable=False),  # JSON: what the sign-in needs until it has finished
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+token = Table(
+    "web_token",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("hash", String(64), nullable=False, unique=True),  # SHA-256 of the token
+    Column("role", String(20), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(200), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+    Column("used_at", UtcDateTime),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("actor", String(200), nullable=False),
+    Column("channel", String(20), nullable=False),  # `tis_sync.audit.Channel`
+    Column("action", String(60), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # "done", or the reason why not
+)

@@ -1,0 +1,1 @@
+"""Authentication: who calls the console, and with which roles."""
