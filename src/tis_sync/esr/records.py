@@ -74,7 +74,7 @@ class Record:
     def name(self) -> str:
         """The person's name, as it is sent to ESR."""
         parts = (self.content.get("firstName"), self.content.get("lastName"))
-        return " ".join(part for part in parts if part) or "(no name)"
+        return " ".join(part for part in parts if part) or "no name"
 
 
 @dataclass(frozen=True)
