@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 # Unfinished workflows of another version are not resumed. Increase this when the names or the order
 # of a workflow's steps change.
-WORKFLOW_VERSION = "2"
+WORKFLOW_VERSION = "3"
 BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
 IDLE_POLL_SECONDS = 2.0  # how often it is polled while there is none
 # The same if several workers share the queues. DBOS only shortens its interval by a tenth per poll,
