@@ -89,7 +89,7 @@ class World:
                 frames[spec.table.name].lazy(),
                 target.allowed(frames) if target.allowed else None,
             )
-            table_plans.apply(self.database, spec, plan)
+            table_plans.apply(self.database, spec, plan, before_commit=lambda: None)
             plans.append(plan)
         return plans
 

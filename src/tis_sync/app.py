@@ -15,7 +15,7 @@ from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.messaging import monitor as messaging_monitor
 from tis_sync.esr.messaging.consumer import consuming
-from tis_sync.runs import cluster, monitor, schedule, workflow
+from tis_sync.runs import cluster, monitor, schedule, steps, workflow
 from tis_sync.runs.cluster import Components
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
@@ -56,7 +56,11 @@ COMPONENTS = Components(
         messaging_monitor.check_messages,
         doctor.check_drift,
     ),
-    recoveries=(cluster.recover_runs, export_workflow.recover_commands),
+    recoveries=(
+        workflow.recover_runs,
+        steps.prolong_java_locks,
+        export_workflow.recover_commands,
+    ),
     is_idle=is_idle,
     consumers=(consume,),
 )

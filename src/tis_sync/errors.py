@@ -52,6 +52,10 @@ class DeliveryError(TisSyncError):
     transient = True
 
 
+class IncompleteBuildError(DeliveryError):
+    """A new index does not contain exactly the documents that were sent to it."""
+
+
 class DestinationError(TisSyncError):
     """The destination refuses access, or contains another file of that name."""
 

@@ -15,7 +15,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS, job_named, upstream
 from tis_sync.runs.request import request_run
-from tis_sync.runs.run import RunOptions, Trigger
+from tis_sync.runs.run import Rerun, RunOptions, Trigger
 from tis_sync.runs.workflow import start_runs
 from tis_sync.settings import Settings
 from tis_sync.tcs import tables as t
@@ -167,7 +167,7 @@ def test_a_rerun_requested_during_a_run_follows_even_a_dry_run(
             requested_by="t",
             options=RunOptions(dry_run=True),
         )
-        assert services.history.request_rerun(dry.id)
+        assert services.history.request_rerun(dry.id, Rerun(Trigger.FOLLOW_UP, "t"))
         start_runs(services, [dry.id])
         first, second = wait_for(services, dry.id)
     assert (first.options.dry_run, second.options.dry_run) == (True, False)

@@ -149,9 +149,9 @@ def test_an_outdated_plan_is_rolled_back_completely(tcs: World, change: str) -> 
     tcs.execute(change)
     before = tcs.rows(t.PersonOwner, "id", "owner", "rule")
     with pytest.raises(PlanOutdatedError, match="PersonOwner"):
-        table_apply.apply(tcs.database, OWNER, plan)
+        table_apply.apply(tcs.database, OWNER, plan, lambda: None)
     assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == before
-    table_apply.apply(tcs.database, OWNER, owner_plan(tcs, desired))
+    table_apply.apply(tcs.database, OWNER, owner_plan(tcs, desired), lambda: None)
     assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == desired
 
 
@@ -159,9 +159,9 @@ def test_a_replacement_that_fails_leaves_the_table_as_it_was(tcs: World) -> None
     tcs.fill({"PersonOwner": [{"id": 2, "owner": "A"}]})
     good = pl.DataFrame({"id": [7], "owner": ["N"], "rule": ["P1"]})
     with pytest.raises(sa.exc.IntegrityError):
-        table_apply.replace(tcs.database, OWNER, [good, good])
+        table_apply.replace(tcs.database, OWNER, [good, good], lambda: None)
     assert tcs.rows(t.PersonOwner, "id") == [(2,)]
-    assert table_apply.replace(tcs.database, OWNER, [good]) == 1
+    table_apply.replace(tcs.database, OWNER, [good], lambda: None)
     assert tcs.rows(t.PersonOwner, "id") == [(7,)]
 
 

@@ -13,13 +13,13 @@ from tis_sync.runs.request import as_of_for
 
 NOW = datetime(2026, 3, 2, 23, 59, tzinfo=UTC)
 TODAY = NOW.date()
-LAST = AsOf.on(date(2026, 2, 26))
+LAST = date(2026, 2, 26)
 
 
 def days(
     text: str | None = None,
     job: Job = PERSON_RECORD_STATUS,
-    last: AsOf | None = None,
+    last: date | None = None,
     override: str = "NONE",
     longest: int = 400,
 ) -> AsOf:
@@ -34,7 +34,7 @@ def test_without_a_date_every_day_since_the_last_success_is_covered() -> None:
 
 def test_a_second_run_of_a_day_and_the_first_run_ever_cover_today() -> None:
     assert days() == AsOf.on(TODAY)
-    assert days(last=AsOf.on(TODAY)) == AsOf.on(TODAY)
+    assert days(last=TODAY) == AsOf.on(TODAY)
 
 
 def test_undated_jobs_always_cover_today() -> None:

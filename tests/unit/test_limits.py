@@ -10,17 +10,16 @@ from tis_sync.search.concurrency import ConcurrencyLimiter
 def test_the_guard_objects_above_both_the_share_and_the_rows() -> None:
     guard = Guard(share=0.1, rows=5)
 
-    def objection(existing: int, removed: int, emptied: int = 0) -> str | None:
-        return guard.objection(existing=existing, removed=removed, emptied=emptied, name="T")
+    def objection(existing: int, lost: int, *, beyond_approval: bool = False) -> str | None:
+        return guard.objection(
+            existing=existing, lost=lost, verb="remove", name="T", beyond_approval=beyond_approval
+        )
 
     assert objection(100, 10) is None
-    assert objection(100, 11) is not None
-    assert objection(100, 6, 5) is not None
+    assert objection(100, 11) == "would remove 11 of 100 records of T, more than 10%"
     assert objection(10, 5) is None
     assert objection(0, 0) is None
-    assert "would remove 6 and empty 5 of 100 records of T, more than 10%" in (
-        objection(100, 6, 5) or ""
-    )
+    assert "that were not in the approved plan" in (objection(9, 9, beyond_approval=True) or "")
 
 
 def test_a_size_is_unusual_only_if_enough_runs_are_known() -> None:

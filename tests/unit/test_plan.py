@@ -73,7 +73,7 @@ def test_a_plan_of_values_changes_only_what_differs(
         present.get(k, (None, None)) != (None, None) and v == (None, None)
         for k, v in desired.items()
     )
-    assert plan.emptied(VALUES.values) == emptied
+    assert plan.emptied(VALUES.values).height == emptied
 
 
 def test_a_columns_only_plan_never_inserts_or_removes() -> None:

@@ -16,12 +16,13 @@ from tis_sync.alarms.catalogue import FAILED, HELD
 from tis_sync.errors import AlreadyRunningError, UsageError
 from tis_sync.jobs.base import AsOf
 from tis_sync.runs.history import History
-from tis_sync.runs.run import Phase, RunDetail, RunOptions, RunState, Trigger
+from tis_sync.runs.run import Phase, Rerun, RunDetail, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
 from tis_sync.tcs.source import SetAside
 
 JOB = "PersonOwnerRebuildJob"
+RERUN = Rerun(Trigger.FOLLOW_UP, "t")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -78,9 +79,9 @@ def test_a_job_has_one_active_run(services: Services) -> None:
     first = request(services.history)
     with pytest.raises(AlreadyRunningError, match=first[:8]):
         request(services.history)
-    assert services.history.request_rerun(first)
+    assert services.history.request_rerun(first, RERUN)
     services.history.end(first, RunState.FAILED, NOW, "x", rerun_as_of=AsOf.on(TODAY))
-    assert not services.history.request_rerun(first)
+    assert not services.history.request_rerun(first, RERUN)
     (second,) = services.history.children(first)
     assert (second.state, second.job, second.trigger) == (RunState.QUEUED, JOB, Trigger.FOLLOW_UP)
     with pytest.raises(AlreadyRunningError, match=second.id[:8]):

@@ -1,39 +1,42 @@
-"""The guard: a plan that removes too much is held until a person approves it."""
+"""The guard: a plan that loses too much is held until a person approves it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Guard:
-    """The limits on what a run may remove without approval.
+    """The limits on what a run may lose without approval.
 
     Attributes:
         share: the largest share of the existing records, between 0 and 1.
-        rows: the number of records that may always be removed.
+        rows: the number of records that may always be lost.
 
     """
 
     share: float
     rows: int
 
-    def objection(self, *, existing: int, removed: int, emptied: int, name: str) -> str | None:
+    def objection(
+        self, *, existing: int, lost: int, verb: str, name: str, beyond_approval: bool = False
+    ) -> str | None:
         """Return why a plan must be held.
 
         Args:
             existing: existing records (or documents), without duplicates.
-            removed: how many of them the plan removes.
-            emptied: how many of them would lose their last value.
+            lost: how many of them the plan removes, empties, or (in a column) changes, without
+                those that an approval covers.
+            verb: what happens to them, for the message ("remove").
             name: the name of the table or index.
+            beyond_approval: whether an approval covers further records.
 
         Returns:
             A predicate for the message, or None if the plan may be applied.
 
         """
-        lost = removed + emptied
         if lost <= self.rows or lost <= self.share * existing:
             return None
-        parts = [f"remove {removed:,}" if removed else "", f"empty {emptied:,}" if emptied else ""]
+        unapproved = " that were not in the approved plan" if beyond_approval else ""
         return (
-            f"would {' and '.join(filter(None, parts))} of {existing:,} records of {name}, "
-            f"more than {self.share:.0%}"
+            f"would {verb} {lost:,} of {existing:,} records of {name}{unapproved}, more than "
+            f"{self.share:.0%}"
         )

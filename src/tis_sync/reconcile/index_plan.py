@@ -14,6 +14,7 @@ from tis_sync.search.documents import DocumentForm, encode, fingerprints
 from tis_sync.search.model import KEYS_PER_BUCKET, SearchEngine
 from tis_sync.tcs.key_ranges import KeyRange
 
+NO_KEYS = pl.Series("key", [], dtype=pl.Int64)
 VIEWS_AT_ONCE = 25_000  # encoded together; this bounds memory: a document takes about a kilobyte
 
 
@@ -26,6 +27,7 @@ class IndexPlan:
         removed: ids of documents to delete.
         considered: the number of desired documents.
         existing: the number of existing documents.
+        lost_keys: keys (Int64) that have documents and would have none: what the guard counts.
 
     """
 
@@ -34,6 +36,7 @@ class IndexPlan:
     removed: list[str]
     considered: int
     existing: int
+    lost_keys: pl.Series
 
     @property
     def is_empty(self) -> bool:
@@ -82,20 +85,23 @@ def difference(
         .get_column("bucket")
     )
     if differing.is_empty():
-        return IndexPlan(nothing, nothing, [], desired.height, existing_count)
+        return IndexPlan(nothing, nothing, [], desired.height, existing_count, NO_KEYS)
     existing = engine.hashes(index, differing.to_list())
     compared = desired.filter(pl.col("bucket").is_in(differing.implode())).join(
         existing.rename({"hash": "existing_hash"}), on="id", how="left"
     )
     added = compared.filter(pl.col("existing_hash").is_null())
     changed = compared.filter(pl.col("existing_hash") != pl.col("hash"))
-    removed = existing.join(desired, on="id", how="anti")["id"].to_list()
+    removed = existing.join(desired, on="id", how="anti")["id"]
+    keys_of_removed = removed.str.extract(r"^(\d+)").cast(pl.Int64).unique()
+    lost_keys = keys_of_removed.filter(~keys_of_removed.is_in(views[form.key].implode()))
     return IndexPlan(
         _documents(views, form, added["id"]),
         _documents(views, form, changed["id"]),
-        removed,
+        removed.to_list(),
         desired.height,
         existing_count,
+        lost_keys,
     )
 
 

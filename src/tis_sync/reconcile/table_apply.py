@@ -5,7 +5,7 @@ planned, or if an insert finds that its record already exists, TCS has changed s
 made: the transaction is rolled back, and `PlanOutdatedError` tells the caller to plan again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as replace_fields
 from itertools import pairwise
@@ -25,18 +25,28 @@ ROWS_PER_TRANSACTION = 100_000
 PARTS_AT_ONCE = 2  # the driver encodes the rows of one while the server stores those of the other
 
 
-def apply(database: Database, spec: TableSpec, plan: Plan) -> None:
+def apply(
+    database: Database, spec: TableSpec, plan: Plan, before_commit: Callable[[], None]
+) -> None:
     """Apply a plan.
 
     A plan that adds many records is split by key into parts, each in its own transaction, two at a
     time. The records of one key stay together.
+
+    Args:
+        database: TCS.
+        spec: the table.
+        plan: the plan.
+        before_commit: called last in each transaction, which is rolled back if it raises.
 
     Raises:
         PlanOutdatedError: a record in the plan has changed in TCS.
 
     """
     with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="apply") as threads:
-        futures = [threads.submit(_apply, database, spec, part) for part in _cut(spec, plan)]
+        futures = [
+            threads.submit(_apply, database, spec, part, before_commit) for part in _cut(spec, plan)
+        ]
         for future in futures:
             future.result()
 
@@ -57,7 +67,9 @@ def _cut(spec: TableSpec, plan: Plan) -> Iterator[Plan]:
         )
 
 
-def _apply(database: Database, spec: TableSpec, plan: Plan) -> None:
+def _apply(
+    database: Database, spec: TableSpec, plan: Plan, before_commit: Callable[[], None]
+) -> None:
     if plan.is_empty:
         return
     try:
@@ -66,31 +78,33 @@ def _apply(database: Database, spec: TableSpec, plan: Plan) -> None:
             insert(connection, spec.table, plan.added)
             _update(connection, spec, plan.changed)
             _delete(connection, spec, pl.concat([plan.removed, plan.duplicates]))
+            before_commit()
     except IntegrityError as error:
         raise PlanOutdatedError(f"{spec.table.name}: {_reason(error)}") from error
     except LockedError as error:
         raise PlanOutdatedError(f"{spec.table.name}: {error}") from error
 
 
-def replace(database: Database, spec: TableSpec, parts: Iterable[pl.DataFrame]) -> int:
+def replace(
+    database: Database,
+    spec: TableSpec,
+    parts: Iterable[pl.DataFrame],
+    before_commit: Callable[[], None],
+) -> None:
     """Replace all records of a table in one transaction.
 
     Args:
         database: TCS.
         spec: the table.
         parts: frames with the key and the values of the spec.
-
-    Returns:
-        The number of records inserted.
+        before_commit: called last in the transaction, which is rolled back if it raises.
 
     """
-    count = 0
     with database.write() as connection:
         connection.execute(sa.delete(spec.table))
         for part in parts:
             insert(connection, spec.table, part)
-            count += part.height
-    return count
+        before_commit()
 
 
 def too_long(frame: pl.DataFrame, spec: TableSpec, limits: dict[str, int]) -> list[SetAside]:

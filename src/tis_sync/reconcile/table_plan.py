@@ -72,14 +72,24 @@ class Plan:
             or self.duplicates.height
         )
 
-    def emptied(self, values: tuple[str, ...]) -> int:
-        """The number of changes that remove the last value of a record."""
+    def emptied(self, values: tuple[str, ...]) -> pl.DataFrame:
+        """The changes that remove the last value of a record."""
         if not values:
-            return 0
+            return self.changed.clear()
         return self.changed.filter(
             pl.all_horizontal(pl.col(v).is_null() for v in values)
             & pl.any_horizontal(pl.col(OLD + v).is_not_null() for v in values)
-        ).height
+        )
+
+    def lost(self, spec: TableSpec) -> pl.DataFrame:
+        """The keys of the records that the guard counts: removed, emptied or, in a column, changed.
+
+        Returns:
+            The key columns of the spec.
+
+        """
+        changed = self.changed if spec.columns_only else self.emptied(spec.values)
+        return pl.concat([self.removed.select(spec.key), changed.select(spec.key)])
 
 
 def difference(

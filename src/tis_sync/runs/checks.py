@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from statistics import median
 
+import polars as pl
+
 from tis_sync.alarms.catalogue import SET_ASIDE, UNUSUAL_SIZE
 from tis_sync.errors import HeldError
 from tis_sync.jobs.base import TableTarget
@@ -10,25 +12,91 @@ from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile.guard import Guard
 from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services
+from tis_sync.tcs.key_ranges import KeyRange
 
 RUNS_NEEDED = 3  # earlier runs, before anything can be called unusual
 RUNS_COMPARED = 10
 MIN_SLOW_SECONDS = 60.0  # a shorter run is never called slow
 
 
-def check_guard(s: Services, run: Run, existing: int, removed: int, emptied: int) -> None:
-    """Hold a plan that removes too much, unless the run was approved.
+def check_guard(s: Services, run: Run, existing: int, lost: int) -> None:
+    """Hold a plan that loses too much.
+
+    Args:
+        s: settings, clock and servers.
+        run: the run.
+        existing: the number of existing records; for an index, of documents.
+        lost: the records that the plan would lose, without those of an approved plan.
 
     Raises:
         HeldError: the guard objects; the message says why.
 
     """
+    objection = _objection(s, run, existing, lost)
+    if objection is not None:
+        raise HeldError(f"{run.job} {objection}. Nothing was written.")
+
+
+def check_plan_made_again(
+    s: Services, run: Run, keys: KeyRange, lost: pl.Series, unapproved: int
+) -> None:
+    """Judge the plan of a partition that was made again, with the other partitions of the run.
+
+    Args:
+        s: settings, clock and servers.
+        run: the run.
+        keys: the partition.
+        lost: hashes of the keys that the new plan loses.
+        unapproved: how many of them no approval covers.
+
+    Raises:
+        HeldError: the guard objects to the losses of all partitions together.
+
+    """
+    with s.state.write() as connection:
+        total = s.losses.record_within(connection, run.id, keys, lost, unapproved)
+        objection = _objection(s, run, run.existing or 0, total)
+        if objection is not None:  # raised inside, so that the judged losses stay as they were
+            raise HeldError(
+                f"{run.job} {objection}. TCS has changed since the plan was judged, so it was made "
+                "again. Parts of the earlier plan may have been applied; the rest was not written."
+            )
+
+
+def check_shrinkage(s: Services, run: Run, existing: int, shrinkage: int) -> None:
+    """Hold a plan that leaves an index with far fewer documents.
+
+    Args:
+        s: settings, clock and servers.
+        run: the run.
+        existing: the number of existing documents.
+        shrinkage: how many documents fewer there would be.
+
+    Raises:
+        HeldError: the guard objects, and no approved plan shrank the index as much.
+
+    """
+    approved = run.options.approved_run
+    allowed = 0 if approved is None else s.history.get(approved).detail.shrinkage
+    check_guard(s, run, existing, shrinkage - allowed if shrinkage > allowed else 0)
+
+
+def _objection(s: Services, run: Run, existing: int, lost: int) -> str | None:
     limits = Guard(s.settings.guard_share, s.settings.guard_rows)
     target = JOB_BY_NAME[run.job].target
-    name = target.spec.table.name if isinstance(target, TableTarget) else target.spec.alias
-    objection = limits.objection(existing=existing, removed=removed, emptied=emptied, name=name)
-    if objection is not None and not run.options.approve:
-        raise HeldError(f"{run.job} {objection}. Nothing was written.")
+    verb, name = "remove", ""
+    if isinstance(target, TableTarget):
+        name = target.spec.table.name
+        if target.spec.columns_only:
+            verb = "change"
+        elif target.spec.values:
+            verb = "remove or empty"
+    else:
+        name = target.spec.alias
+    return limits.objection(
+        existing=existing, lost=lost, verb=verb, name=name,
+        beyond_approval=run.options.approved_run is not None,
+    )  # fmt: skip
 
 
 def check_size(s: Services, run: Run, size: int) -> None:

@@ -10,12 +10,11 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from errno import EDQUOT, EFBIG, ENOSPC
 from os import getpid
 from pathlib import Path
 
-import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
 from filelock import FileLock, Timeout
 
@@ -23,16 +22,13 @@ from tis_sync import durable, logs
 from tis_sync.durable import Queue, Schedule, Workflow
 from tis_sync.errors import StorageFullError, TisSyncError, UsageError
 from tis_sync.runs import schedule
-from tis_sync.runs.run import NIGHT, RunState
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import RUNS_QUEUE, start_night, start_runs
+from tis_sync.runs.workflow import RUNS_QUEUE
 from tis_sync.settings import Settings
-from tis_sync.state import tables as t
 
 DISK_FULL = {EDQUOT, EFBIG, ENOSPC}
 MONITOR_SECONDS = 30.0
 JOIN_SECONDS = 10.0  # how long to wait for a thread to stop
-ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
 TAKEN_OVER = "the worker stopped; another worker continues this run"
 
 
@@ -194,27 +190,23 @@ def _heartbeat(services: Services, components: Components, *, scheduler: bool) -
 
 
 def register_worker(services: Services, *, schedules: bool) -> None:
-    """Insert the row of this process."""
-    now = services.clock()
-    with services.state.write() as connection:
-        connection.execute(
-            sa.insert(t.worker).values(
-                id=services.worker_id, started_at=now, heartbeat_at=now, schedules=schedules
-            )
-        )
+    """Record that this process is alive, under a new registration."""
+    services.registration = services.workers.register(services.worker_id, schedules=schedules)
 
 
 def refresh_heartbeat(services: Services, *, schedules: bool) -> None:
-    """Record that this process is alive; if it has been taken over, register it again."""
-    with services.state.write() as connection:
-        result = connection.execute(
-            sa.update(t.worker)
-            .where(t.worker.c.id == services.worker_id)
-            .values(heartbeat_at=services.clock(), claimed_at=None, claimed_by=None)
-        )
-    if not result.rowcount:
-        logs.get().warning("taken over while alive", worker=services.worker_id)
-        register_worker(services, schedules=schedules)
+    """Record that this process is alive; if it was taken over, stop its work and begin anew.
+
+    The fences of all work that began before then stop it. DBOS refuses its records too, because the
+    workflows are put back on their queues (by this process as well: the one that claimed it may
+    have died).
+    """
+    assert services.registration is not None
+    if services.workers.beat(services.worker_id, services.registration):
+        return
+    register_worker(services, schedules=schedules)
+    requeued = _requeue(services.worker_id, DBOS)
+    logs.get().warning("taken over while alive", worker=services.worker_id, workflows=len(requeued))
 
 
 def deregister_worker(services: Services) -> None:
@@ -224,17 +216,12 @@ def deregister_worker(services: Services) -> None:
     """
     with durable.client(services.settings) as dbos:
         _log_takeover(services, _requeue(services.worker_id, dbos))
-    _delete_worker(services, services.worker_id)
+    services.workers.remove(services.worker_id)
 
 
 def live_workers(services: Services) -> list[str]:
     """The ids of the workers with schedules whose heartbeat is fresh."""
-    fresh = services.clock() - timedelta(seconds=services.settings.worker_timeout_seconds)
-    statement = sa.select(t.worker.c.id).where(
-        t.worker.c.schedules, t.worker.c.heartbeat_at >= fresh
-    )
-    with services.state.read() as connection:
-        return list(connection.scalars(statement))
+    return services.workers.alive()
 
 
 def take_over_stale(services: Services, *, all_others: bool = False) -> int:
@@ -248,60 +235,19 @@ def take_over_stale(services: Services, *, all_others: bool = False) -> int:
         The number of workers taken over.
 
     """
-    now = services.clock()
-    stale = now - timedelta(seconds=services.settings.worker_timeout_seconds)
-    is_dead = t.worker.c.id != services.worker_id
-    if not all_others:
-        is_dead = sa.and_(
-            is_dead,
-            t.worker.c.heartbeat_at < stale,
-            # A claim expires like a heartbeat, because the worker that made it may have died.
-            sa.or_(t.worker.c.claimed_at.is_(None), t.worker.c.claimed_at < stale),
-        )
-    with services.state.read() as connection:
-        dead = list(connection.scalars(sa.select(t.worker.c.id).where(is_dead)))
-    taken_over = 0
+    dead = services.workers.claim_dead(services.worker_id, all_others=all_others)
     for worker_id in dead:
-        with services.state.write() as connection:
-            claimed = connection.execute(
-                sa.update(t.worker)
-                .where(t.worker.c.id == worker_id, is_dead)
-                .values(claimed_at=now, claimed_by=services.worker_id)
-            )
-        if claimed.rowcount:
-            ids = _requeue(worker_id, DBOS)
-            logs.get().warning("took over", worker=worker_id, workflows=len(ids))
-            _log_takeover(services, ids)
-            _delete_worker(services, worker_id)
-            taken_over += 1
-    return taken_over
-
-
-def recover_runs(services: Services) -> None:
-    """Queue runs that were requested but never queued; end runs whose workflow has ended.
-
-    A process that dies between two statements can leave either behind.
-    """
-    now = services.clock()
-    for run in services.history.all_active():
-        if (now - run.created_at).total_seconds() < ORPHAN_SECONDS:
-            continue
-        status = DBOS.get_workflow_status(run.id)
-        if status is None:
-            if run.job == NIGHT:
-                start_night(services, run.id)
-            else:
-                start_runs(services, [run.id])
-        elif status.status not in {"PENDING", "ENQUEUED", "DELAYED"}:
-            # If the run ended between the two reads, this changes nothing.
-            error = f"its workflow ended with {status.status} before the run did"
-            services.history.end(run.id, RunState.FAILED, now, error)
+        ids = _requeue(worker_id, DBOS)
+        logs.get().warning("took over", worker=worker_id, workflows=len(ids))
+        _log_takeover(services, ids)
+        services.workers.remove(worker_id, claimed_by=services.worker_id)
+    return len(dead)
 
 
 def _log_takeover(services: Services, workflow_ids: Collection[str]) -> None:
     """Note in the logs of the runs among these workflows that another worker continues them."""
     for run in services.history.all_active():
-        if run.id in workflow_ids:
+        if run.workflow_id in workflow_ids:
             services.history.log(run.id, services.clock(), "warning", TAKEN_OVER)
 
 
@@ -321,8 +267,3 @@ def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> list[str]:
     for queue, ids in by_queue.items():
         dbos.resume_workflows(ids, queue_name=queue)
     return [workflow.workflow_id for workflow in pending]
-
-
-def _delete_worker(services: Services, worker_id: str) -> None:
-    with services.state.write() as connection:
-        connection.execute(sa.delete(t.worker).where(t.worker.c.id == worker_id))

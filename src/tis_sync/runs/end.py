@@ -9,7 +9,7 @@ from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.logs import get, run_log
 from tis_sync.runs.request import days_of, request_run
-from tis_sync.runs.run import Run, RunOptions, RunState, Trigger
+from tis_sync.runs.run import NIGHT, Phase, Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.search.model import IndexSpec
 from tis_sync.tcs import shedlock
@@ -17,50 +17,107 @@ from tis_sync.tcs import shedlock
 NIGHT_POLL_SECONDS = 0.2  # how often a night checks its runs
 
 
-@step
-def finish(s: Services, run_id: str, state: RunState, error: str | None) -> list[str]:
-    """End the run: free its locks, open or close alarms, and request its follow-ups.
+def end_run(s: Services, run_id: str, state: RunState, error: str | None) -> list[str]:
+    """End a run or a night, however it ends; every ending goes through here.
+
+    Locks are freed, unfinished builds dropped, alarms settled, and the runs that follow requested.
+    It can be repeated, by any process: a run that has ended keeps the state in which it ended.
+
+    Args:
+        s: settings, clock and servers.
+        run_id: the run or night.
+        state: how it ends.
+        error: why it did not succeed.
 
     Returns:
         The ids of the runs that follow, which the caller queues.
 
     """
     run = s.history.get(run_id)
+    if run.job == NIGHT:
+        s.history.end(run_id, state, s.clock(), error)
+        s.workspaces.drop(run_id)
+        return []
+    if not run.is_active:
+        state, error = run.state, run.error
     job = JOB_BY_NAME[run.job]
-    is_index = isinstance(job.target, IndexTarget)
-    if state != RunState.SUCCEEDED and is_index and not run.options.dry_run:
-        _drop_build(s, run)
-    _free_java_lock(s, job, run)
-    has_changes = state == RunState.SUCCEEDED and run.written and not run.options.dry_run
-    if has_changes and run.options.follow_ups and run.trigger != Trigger.NIGHT:
+    clean_up(s, run)
+    if _has_changes(s, run, state) and run.options.follow_ups and run.trigger != Trigger.NIGHT:
         request_follow_ups(s, run, job)
-    if not run.options.dry_run:
+    if run.is_active and not run.options.dry_run:
         notify_end(s, run, job, state, error)
-    s.history.end(run_id, state, s.clock(), error, rerun_as_of=days_of(s, job))
+    rerun = s.history.end(run_id, state, s.clock(), error, rerun_as_of=days_of(s, job))
+    _forget_losses(s, run, state)
     s.workspaces.drop(run_id)
-    run = s.history.get(run_id)
-    with run_log(run_id) as log:
-        (log.info if state == RunState.SUCCEEDED else log.error)(
-            state,
+    if run.is_active:
+        _log_end(s.history.get(run_id))
+    following = [child.id for child in s.history.children(run_id) if child.is_active]
+    return following if rerun is None or rerun in following else [*following, rerun]
+
+
+finish = step(end_run)
+
+
+def clean_up(s: Services, run: Run) -> None:
+    """Free the lock and drop the unfinished builds of a run.
+
+    If a server does not answer, this is tried again later: see `History.to_clean_up`.
+    """
+    is_clean = True
+    if not run.options.dry_run:
+        if isinstance(JOB_BY_NAME[run.job].target, IndexTarget):
+            is_clean = _drop_builds(s, run)
+        is_clean = _free_java_lock(s, run) and is_clean
+    s.history.expect_cleanup(run.id, needed=not is_clean)
+
+
+def _has_changes(s: Services, run: Run, state: RunState) -> bool:
+    """Whether the run has written something, or may have if it failed halfway."""
+    if run.options.dry_run or state == RunState.CANCELLED:
+        return False
+    if state == RunState.SUCCEEDED:
+        return bool(run.written)
+    return any(name == Phase.APPLY for name, _ in s.history.phases(run.id))
+
+
+def _forget_losses(s: Services, run: Run, state: RunState) -> None:
+    """Keep the losses of a held plan until it is approved or superseded."""
+    if state == RunState.SUCCEEDED and not run.options.dry_run:
+        s.losses.forget_job(run.job)
+    elif state != RunState.HELD:
+        s.losses.forget(run.id)
+
+
+def _log_end(run: Run) -> None:
+    with run_log(run.id) as log:
+        (log.info if run.state == RunState.SUCCEEDED else log.error)(
+            run.state,
             job=run.job,
             seconds=None if run.seconds is None else round(run.seconds, 2),
             added=run.added,
             changed=run.changed,
             removed=run.removed,
-            error=error,
+            error=run.error,
         )
-    return [child.id for child in s.history.children(run_id)]
 
 
 @step
-def finish_night(s: Services, night_id: str, run_ids: list[str]) -> RunState:
-    """End a night when all its runs have ended: it succeeded if all of them did."""
-    runs = s.history.many(run_ids)
-    while any(run.is_active for run in runs):
+def finish_night(s: Services, night_id: str) -> RunState:
+    """End a night when it has a run of every job and all have ended.
+
+    A job that was active when the night began has its run of the night when that one has ended.
+
+    Returns:
+        SUCCEEDED if all runs did.
+
+    """
+    while True:
+        runs = [r for r in s.history.children(night_id) if r.trigger == Trigger.NIGHT]
+        if {run.job for run in runs} >= set(JOB_BY_NAME) and not any(r.is_active for r in runs):
+            break
         if not s.history.get(night_id).is_active:
             return RunState.CANCELLED
         time.sleep(NIGHT_POLL_SECONDS)
-        runs = s.history.many(run_ids)
     unsuccessful = [run for run in runs if run.state != RunState.SUCCEEDED]
     state = RunState.SUCCEEDED
     if unsuccessful:
@@ -77,8 +134,7 @@ def finish_night(s: Services, night_id: str, run_ids: list[str]) -> RunState:
         removed=sum(run.removed or 0 for run in runs),
         set_aside=sum(run.set_aside or 0 for run in runs),
     )
-    s.history.end(night_id, state, s.clock(), error)
-    s.workspaces.drop(night_id)
+    end_run(s, night_id, state, error)
     return state
 
 
@@ -91,8 +147,9 @@ def notify_end(s: Services, run: Run, job: Job, state: RunState, error: str | No
     now = s.clock()
     s.alarms.close(SLOW, run.job, now)
     if state == RunState.SUCCEEDED:
-        for kind in (FAILED, HELD, OVERDUE):
-            s.alarms.close(kind, run.job, now)
+        if not run.past_day:  # a day in the past says nothing about the days since
+            for kind in (FAILED, HELD, OVERDUE):
+                s.alarms.close(kind, run.job, now)
         if s.settings.notify_runs:
             s.notify(
                 f"{job.name} finished",
@@ -127,7 +184,8 @@ def _is_requested(s: Services, run: Run, job: Job) -> bool:
             parent=run.id,
         )
     except AlreadyRunningError as error:
-        return error.run_id is not None and s.history.request_rerun(error.run_id)
+        rerun = Rerun(Trigger.FOLLOW_UP, run.requested_by)
+        return error.run_id is not None and s.history.request_rerun(error.run_id, rerun)
     return True
 
 
@@ -138,23 +196,33 @@ def index_spec(run: Run) -> IndexSpec:
     return target.spec
 
 
-def _drop_build(s: Services, run: Run) -> None:
-    """Drop the index that a run has built but not published."""
-    spec = index_spec(run)
-    index = f"{spec.alias}-{run.build_name}"
-    try:
-        live = s.search().live(spec)
-        if live is None or live.name != index:
-            s.search().drop(index)
-    except TisSyncError as error:
-        get().warning("build not dropped", index=index, reason=str(error))
+def build_index(run: Run, build: str) -> str:
+    """The name of the index of a build of a run."""
+    return f"{index_spec(run).alias}-{build}"
 
 
-def _free_java_lock(s: Services, job: Job, run: Run) -> None:
-    """Free the Java service's lock. If TCS does not answer, the lock expires."""
-    if not s.settings.java_shedlock or run.options.dry_run:
-        return
+def _drop_builds(s: Services, run: Run) -> bool:
+    """Drop what the run has built but not published; False if the search server does not answer."""
     try:
-        shedlock.release(s.tcs(), job.lock_name, run.lock_owner, s.clock())
+        live = s.search().live(index_spec(run))
+        for build in run.builds:
+            index = build_index(run, build)
+            if live is None or live.name != index:
+                s.search().drop(index)
     except TisSyncError as error:
-        get().warning("lock not freed", lock=job.lock_name, reason=str(error))
+        get().warning("build not dropped", run=run.id[:8], reason=str(error))
+        return False
+    return True
+
+
+def _free_java_lock(s: Services, run: Run) -> bool:
+    """Free the Java service's lock; False if TCS does not answer. The lock also expires."""
+    if not s.settings.java_shedlock:
+        return True
+    lock = JOB_BY_NAME[run.job].lock_name
+    try:
+        shedlock.release(s.tcs(), lock, run.lock_owner, s.clock())
+    except TisSyncError as error:
+        get().warning("lock not freed", lock=lock, reason=str(error))
+        return False
+    return True

@@ -1,14 +1,15 @@
 """The history: the record of every run, from its request to its end.
 
 A run is active while it is queued or running. A job has at most one active run; the database
-enforces this across processes and machines (`run.active_job` is unique).
+enforces this across processes and machines (`run.active_job` is unique). Dry runs do not count.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
-from datetime import datetime, timedelta
-from json import dumps
+from dataclasses import asdict, replace
+from datetime import date, datetime, timedelta
+from json import dumps, loads
 from typing import Any
+from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +20,7 @@ from tis_sync.jobs.base import AsOf
 from tis_sync.runs.run import (
     LogLine,
     Phase,
+    Rerun,
     Run,
     RunDetail,
     RunOptions,
@@ -31,6 +33,10 @@ from tis_sync.state import tables as t
 from tis_sync.tcs.source import SetAside
 
 SET_ASIDE_KEPT = 1000  # set-aside records that one run names; all of them are counted
+ACTIVE = (RunState.QUEUED, RunState.RUNNING)
+IS_ACTIVE = t.run.c.state.in_(ACTIVE)
+# A later request for a rerun replaces one of a trigger further to the left.
+RERUN_TRIGGERS = (Trigger.FOLLOW_UP, Trigger.SCHEDULE, Trigger.NIGHT)
 
 
 class History:
@@ -81,7 +87,8 @@ class History:
                 connection.execute(sa.insert(t.run).values(values))
         except IntegrityError:
             for known in self._runs(sa.select(t.run).where(t.run.c.id == run_id)):
-                if (known.job, known.options) == (job, options):
+                same = replace(known.options, approved_run=options.approved_run)
+                if (known.job, same) == (job, options):
                     return known
                 raise UsageError(
                     "This idempotency key was used for another request; use a new one."
@@ -93,15 +100,24 @@ class History:
             ) from None
         return self.get(values["id"])
 
-    def request_rerun(self, run_id: str) -> bool:
-        """Have a run of the same job follow this active run; False if it has already ended."""
+    def request_rerun(self, run_id: str, rerun: Rerun) -> bool:
+        """Have a run of the same job follow this active run; False if it has already ended.
+
+        Several requests lead to one rerun: that of a night rather than that of a schedule, and that
+        of a schedule rather than a follow-up.
+        """
         with self._state.write() as connection:
-            result = connection.execute(
-                sa.update(t.run)
-                .where(t.run.c.id == run_id, t.run.c.active_job.is_not(None))
-                .values(rerun_requested=True)
-            )
-        return bool(result.rowcount)
+            found = connection.execute(
+                sa.select(t.run.c.rerun).where(t.run.c.id == run_id, IS_ACTIVE).with_for_update()
+            ).one_or_none()
+            if found is None:
+                return False
+            known = None if found.rerun is None else _rerun_from_json(found.rerun)
+            if known is None or _rank(known) <= _rank(rerun):
+                connection.execute(
+                    sa.update(t.run).where(t.run.c.id == run_id).values(rerun=dumps(asdict(rerun)))
+                )
+        return True
 
     def begin(self, run_id: str, now: datetime) -> Run:
         """Record that the run starts, or is resumed after a crash; a cancelled run stays so."""
@@ -154,7 +170,7 @@ class History:
         now: datetime,
         error: str | None = None,
         rerun_as_of: AsOf | None = None,
-    ) -> None:
+    ) -> str | None:
         """End the run; if a rerun was requested in the meantime (`request_rerun`), queue it.
 
         Both happen in one transaction, so that anyone waiting for everything that follows a run
@@ -167,30 +183,42 @@ class History:
             error: why it did not succeed.
             rerun_as_of: the days that the rerun covers. None: no rerun is queued.
 
+        Returns:
+            The id of the rerun, also if the run had already ended. None: there is no rerun.
+
         """
-        ended = (
-            sa.update(t.run)
-            .where(t.run.c.id == run_id, t.run.c.active_job.is_not(None))
-            .values(state=state, active_job=None, finished_at=now, error=error)
-        )
+        rerun_id = str(uuid5(UUID(run_id), "rerun"))
         with self._state.write() as connection:
-            if not connection.execute(ended).rowcount or rerun_as_of is None:
-                return
-            run = connection.execute(sa.select(t.run).where(t.run.c.id == run_id)).one()
-            if run.rerun_requested:
-                values = queued_row(
-                    run.job,
-                    Trigger.FOLLOW_UP,
-                    run.requested_by,
-                    rerun_as_of,
-                    RunOptions(),
-                    now,
-                    run_id,
-                )
-                connection.execute(sa.insert(t.run).values(values))
+            run = connection.execute(
+                sa.select(t.run).where(t.run.c.id == run_id).with_for_update()
+            ).one()
+            if run.state not in ACTIVE:
+                known = sa.select(t.run.c.id).where(t.run.c.id == rerun_id)
+                return connection.scalar(known)
+            connection.execute(
+                sa.update(t.run)
+                .where(t.run.c.id == run_id)
+                .values(state=state, active_job=None, finished_at=now, error=error)
+            )
+            if state == RunState.SUCCEEDED and not run.dry_run:
+                _cover(connection, run_from_row(dict(run._mapping)))
+            if run.rerun is None or rerun_as_of is None:
+                return None
+            rerun = _rerun_from_json(run.rerun)
+            values = queued_row(
+                run.job,
+                rerun.trigger,
+                rerun.requested_by,
+                rerun_as_of,
+                RunOptions(approve=rerun.approve),
+                now,
+                rerun.parent or run_id,
+            )
+            connection.execute(sa.insert(t.run).values(values | {"id": rerun_id}))
+        return rerun_id
 
     def reopen(self, run_id: str) -> Run:
-        """Queue a cancelled run again, to be resumed.
+        """Queue a cancelled run again, with a new workflow and a new build.
 
         Raises:
             UsageError: it was not cancelled.
@@ -198,21 +226,54 @@ class History:
 
         """
         run = self.get(run_id)
-        if run.state != RunState.CANCELLED:
+        try:
+            with self._state.write() as connection:
+                reopened = connection.execute(
+                    sa.update(t.run)
+                    .where(t.run.c.id == run.id, t.run.c.state == RunState.CANCELLED)
+                    .values(
+                        state=RunState.QUEUED,
+                        active_job=None if run.options.dry_run else run.job,
+                        finished_at=None,
+                        error=None,
+                        rerun=None,
+                        attempt=t.run.c.attempt + 1,
+                        restarts=t.run.c.restarts + 1,
+                    )
+                )
+        except IntegrityError:
+            raise AlreadyRunningError(f"Already running: {run.job}") from None
+        if not reopened.rowcount:
             raise UsageError(
                 f"Run {run.id[:8]} is {run.state}; only a cancelled run can be resumed. "
                 f"Start a new one: `tis-sync run {run.job}`."
             )
-        try:
-            with self._state.write() as connection:
-                connection.execute(
-                    sa.update(t.run)
-                    .where(t.run.c.id == run_id)
-                    .values(state=RunState.QUEUED, active_job=run.job, finished_at=None, error=None)
-                )
-        except IntegrityError:
-            raise AlreadyRunningError(f"Already running: {run.job}") from None
-        return self.get(run_id)
+        return self.get(run.id)
+
+    def next_attempt(self, run_id: str) -> None:
+        """Record that the run begins again, so that its next build has a new name."""
+        with self._state.write() as connection:
+            connection.execute(
+                sa.update(t.run).where(t.run.c.id == run_id).values(attempt=t.run.c.attempt + 1)
+            )
+
+    def expect_cleanup(self, run_id: str, *, needed: bool) -> None:
+        """Record whether the run may hold a lock or an unfinished build."""
+        with self._state.write() as connection:
+            connection.execute(
+                sa.update(t.run).where(t.run.c.id == run_id).values(needs_cleanup=needed)
+            )
+
+    def to_clean_up(self) -> list[Run]:
+        """The ended runs that may still hold a lock or an unfinished build."""
+        return self._runs(sa.select(t.run).where(t.run.c.needs_cleanup, ~IS_ACTIVE))
+
+    def covered_until(self, job: str) -> date | None:
+        """The day up to which a dated job has covered every day; None if it never succeeded."""
+        with self._state.read() as connection:
+            return connection.scalar(
+                sa.select(t.covered_day.c.day).where(t.covered_day.c.job == job)
+            )
 
     def get(self, run_id: str) -> Run:
         """Find a run by its id, or by a unique prefix of it.
@@ -231,16 +292,17 @@ class History:
         return found[0]
 
     def active(self, job: str) -> Run | None:
-        """The active run of a job, or None."""
+        """The active run of a job, or None; dry runs do not count."""
         found = self._runs(sa.select(t.run).where(t.run.c.active_job == job))
         return found[0] if found else None
 
-    def all_active(self, jobs: Collection[str] | None = None) -> list[Run]:
-        """All active runs, or those of the given jobs."""
-        statement = sa.select(t.run).where(t.run.c.active_job.is_not(None))
-        if jobs is not None:
-            statement = statement.where(t.run.c.active_job.in_(jobs))
-        return self._runs(statement)
+    def all_active(self) -> list[Run]:
+        """All active runs, dry runs included."""
+        return self._runs(sa.select(t.run).where(IS_ACTIVE))
+
+    def active_of(self, jobs: Collection[str]) -> list[Run]:
+        """The active runs of the given jobs; dry runs do not count."""
+        return self._runs(sa.select(t.run).where(t.run.c.active_job.in_(jobs)))
 
     def many(self, run_ids: Sequence[str]) -> list[Run]:
         """Runs by their full ids, in the order of the ids."""
@@ -269,7 +331,7 @@ class History:
         job: str | None = None,
         states: Sequence[RunState] = (),
         *,
-        dry_runs: bool = True,
+        only_usual: bool = False,
         before: str | None = None,
     ) -> list[Run]:
         """The latest runs, newest first.
@@ -278,7 +340,7 @@ class History:
             limit: the maximum number.
             job: only runs of this job.
             states: only runs in one of these states. Empty: any state.
-            dry_runs: whether dry runs are included.
+            only_usual: leave out dry runs, and runs for a past day only.
             before: only runs older than the one with this id.
 
         """
@@ -296,42 +358,45 @@ class History:
             statement = statement.where(t.run.c.job == job)
         if states:
             statement = statement.where(t.run.c.state.in_(states))
-        if not dry_runs:
-            statement = statement.where(~t.run.c.dry_run)
+        if only_usual:
+            statement = statement.where(~t.run.c.dry_run, ~t.run.c.past_day)
         return self._runs(statement)
 
     def since(self, moment: datetime) -> list[Run]:
         """All active runs, and those requested since a point in time, newest first."""
         recent = t.run.c.created_at >= sa.literal(moment, t.run.c.created_at.type)
-        statement = sa.select(t.run).where(sa.or_(recent, t.run.c.active_job.is_not(None)))
+        statement = sa.select(t.run).where(sa.or_(recent, IS_ACTIVE))
         return self._runs(statement.order_by(t.run.c.created_at.desc(), t.run.c.id))
 
     def last(self, job: str) -> Run | None:
-        """The newest run of a job that was not a dry run."""
+        """The newest run of a job; dry runs, and runs for a past day only, do not count."""
         return next(iter(self._real(job, (), 1)), None)
 
     def last_success(self, job: str) -> Run | None:
-        """The newest run of a job that succeeded and was not a dry run."""
+        """The newest run of a job that succeeded; the same runs do not count."""
         return next(iter(self._real(job, (RunState.SUCCEEDED,), 1)), None)
 
     def last_successes(self, jobs: Collection[str]) -> list[Run]:
-        """For each job, the newest run that succeeded and was not a dry run."""
+        """For each job, the newest run that succeeded; the same runs do not count."""
         newest = sa.func.row_number().over(
             partition_by=t.run.c.job, order_by=(t.run.c.created_at.desc(), t.run.c.id)
         )
         real = sa.select(t.run.c.id, newest.label("place")).where(
-            t.run.c.job.in_(jobs), t.run.c.state == RunState.SUCCEEDED, ~t.run.c.dry_run
+            t.run.c.job.in_(jobs),
+            t.run.c.state == RunState.SUCCEEDED,
+            ~t.run.c.dry_run,
+            ~t.run.c.past_day,
         )
         ranked = real.subquery()
         first = sa.select(ranked.c.id).where(ranked.c.place == 1)
         return self._runs(sa.select(t.run).where(t.run.c.id.in_(first)))
 
     def successes(self, job: str, limit: int) -> list[Run]:
-        """The last runs of a job that succeeded and were not dry runs, newest first."""
+        """The last runs of a job that succeeded, newest first; the same runs do not count."""
         return self._real(job, (RunState.SUCCEEDED,), limit)
 
     def _real(self, job: str, states: Sequence[RunState], limit: int) -> list[Run]:
-        return self.recent(limit, job, states, dry_runs=False)
+        return self.recent(limit, job, states, only_usual=True)
 
     def phases(self, run_id: str) -> list[tuple[str, datetime]]:
         """The phases that a run has entered, and when."""
@@ -396,11 +461,11 @@ class History:
         kept = [run.id for job in self._jobs() if (run := self.last_success(job)) is not None]
         old = sa.select(t.run.c.id).where(
             t.run.c.created_at < now - timedelta(days=days),
-            t.run.c.active_job.is_(None),
+            ~IS_ACTIVE,
             t.run.c.id.not_in(kept),
         )
         with self._state.write() as connection:
-            for table in (t.run_phase, t.run_log, t.set_aside):
+            for table in (t.run_phase, t.run_log, t.set_aside, t.loss):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(old)))
             return int(connection.execute(sa.delete(t.run).where(t.run.c.id.in_(old))).rowcount)
 
@@ -412,3 +477,29 @@ class History:
         with self._state.read() as connection:
             rows = connection.execute(statement).mappings().all()
         return [run_from_row(dict(row)) for row in rows]
+
+
+def _cover(connection: sa.Connection, run: Run) -> None:
+    """Move the last covered day of a job forward, unless the run leaves a gap before its days."""
+    as_of, day = run.as_of, t.covered_day.c.day
+    known = connection.scalar(
+        sa.select(day).where(t.covered_day.c.job == run.job).with_for_update()
+    )
+    if known is None:
+        if not run.past_day:
+            connection.execute(sa.insert(t.covered_day).values(job=run.job, day=as_of.last))
+        return
+    leaves_gap = as_of.first > known + timedelta(days=1) and not as_of.every
+    if as_of.last > known and not (leaves_gap and run.options.date is not None):
+        connection.execute(
+            sa.update(t.covered_day).where(t.covered_day.c.job == run.job).values(day=as_of.last)
+        )
+
+
+def _rerun_from_json(text: str) -> Rerun:
+    values = loads(text)
+    return Rerun(**values | {"trigger": Trigger(values["trigger"])})
+
+
+def _rank(rerun: Rerun) -> int:
+    return RERUN_TRIGGERS.index(rerun.trigger)

@@ -5,7 +5,9 @@ exists and only applied where they still fit, and documents have stable ids. Res
 because DBOS records them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 import polars as pl
@@ -15,12 +17,15 @@ from tis_sync.jobs.base import IndexTarget, TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile import index_plan as index_plans
 from tis_sync.reconcile import table_apply
-from tis_sync.reconcile.index_plan import IndexPlan
+from tis_sync.reconcile.index_plan import NO_KEYS, IndexPlan
+from tis_sync.reconcile.losses import hashes
 from tis_sync.reconcile.table_plan import OLD, Plan, difference
 from tis_sync.reconcile.workspace import Workspace
+from tis_sync.runs import checks
 from tis_sync.runs.run import Run, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.search.documents import encode
+from tis_sync.state.liveness import Fence
 from tis_sync.tcs import schema
 from tis_sync.tcs.key_ranges import KeyRange
 from tis_sync.tcs.read import Read
@@ -38,7 +43,7 @@ class PartitionResult:
         considered: records that should exist.
         existing: records that exist, without duplicates.
         added, changed, removed, duplicates: records that the plan adds, changes or removes.
-        emptied: changes that remove the last value of a record.
+        lost: records that the guard counts (see `Plan.lost`), without those of an approved plan.
         set_aside: records that could not be used.
         sample: the first records of each kind.
 
@@ -50,7 +55,7 @@ class PartitionResult:
     changed: int = 0
     removed: int = 0
     duplicates: int = 0
-    emptied: int = 0
+    lost: int = 0
     set_aside: int = 0
     sample: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -71,7 +76,7 @@ class PartitionResult:
             changed=self.changed + other.changed,
             removed=self.removed + other.removed,
             duplicates=self.duplicates + other.duplicates,
-            emptied=self.emptied + other.emptied,
+            lost=self.lost + other.lost,
             set_aside=self.set_aside + other.set_aside,
             sample=sample,
         )
@@ -91,6 +96,8 @@ def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionR
     target = JOB_BY_NAME[run.job].target
     planned: Plan | IndexPlan
     if isinstance(target, TableTarget):
+        with s.tcs().lock(lock_name(s, target, keys)):
+            pass  # a worker that was taken over may be about to commit: plan after that
         planned, unfit = _plan_table(s, run, target, keys)
         result = _table_result(planned, target)
     elif index is None:
@@ -102,25 +109,32 @@ def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionR
     else:
         planned, unfit = _plan_index(s, run, target, keys, index)
         result = _index_result(planned)
+    lost, unapproved = _lost(s, run, planned)
     if not run.options.dry_run and not planned.is_empty:
         _workspace(s, run).keep(keys, planned)
-    return replace(result, set_aside=_report(s, run, unfit))
+        if not lost.is_empty():
+            s.losses.record(run.id, keys, lost, unapproved)
+    return replace(result, lost=unapproved, set_aside=_report(s, run, unfit))
 
 
-def apply(s: Services, run: Run, keys: KeyRange, index: str | None) -> int:
+def apply(s: Services, run: Run, keys: KeyRange, index: str | None, fence: Fence) -> int:
     """Apply the plan of one partition; if TCS has changed in the meantime, plan again a few times.
+
+    A plan that was made again is judged again, so that nothing is lost that the guard has not seen.
 
     Args:
         s: settings, clock and servers.
         run: the run.
         keys: the partition.
         index: the concrete index that is changed in place. None: the target is a table.
+        fence: called before each change.
 
     Returns:
         The number of documents that the search server refused permanently.
 
     Raises:
         PlanOutdatedError: TCS kept changing what was planned.
+        HeldError: a plan was made again, and the guard objects to it.
 
     """
     target = JOB_BY_NAME[run.job].target
@@ -128,10 +142,12 @@ def apply(s: Services, run: Run, keys: KeyRange, index: str | None) -> int:
     for attempt in range(1, PLANS_PER_PARTITION + 1):
         planned = workspace.take(keys)
         if isinstance(target, TableTarget):
-            if not isinstance(planned, Plan):
-                planned, _ = _plan_table(s, run, target, keys, again=attempt > 1)
             try:
-                table_apply.apply(s.tcs(), target.spec, planned)
+                with s.tcs().lock(lock_name(s, target, keys)):
+                    if not isinstance(planned, Plan):
+                        planned, _ = _plan_table(s, run, target, keys, again=attempt > 1)
+                        checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
+                    table_apply.apply(s.tcs(), target.spec, planned, fence)
             except PlanOutdatedError as error:
                 if attempt == PLANS_PER_PARTITION:
                     raise PlanOutdatedError(
@@ -143,26 +159,39 @@ def apply(s: Services, run: Run, keys: KeyRange, index: str | None) -> int:
         assert index is not None
         if not isinstance(planned, IndexPlan):
             planned, _ = _plan_index(s, run, target, keys, index)
-        delivery = s.search().write(index, [planned.added, planned.changed], planned.removed)
+            checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
+        documents = _fenced(fence, iter([planned.added, planned.changed]))
+        delivery = s.search().write(index, documents, planned.removed)
         return _refused(s, run, delivery.refused)
     raise AssertionError
 
 
-def fill(s: Services, run: Run, keys: KeyRange, index: str) -> PartitionResult:
+def fill(s: Services, run: Run, keys: KeyRange, index: str, fence: Fence) -> PartitionResult:
     """Write the documents of one partition into the index that is being built."""
     target = JOB_BY_NAME[run.job].target
     assert isinstance(target, IndexTarget)
     views, unfit = _views(s, run, target, keys)
-    delivery = s.search().write(index, index_plans.encoded(views, target.form))
+    documents = _fenced(fence, index_plans.encoded(views, target.form))
+    delivery = s.search().write(index, documents)
     set_aside = _refused(s, run, delivery.refused) + _report(s, run, unfit)
     return PartitionResult(considered=views.height, added=delivery.written, set_aside=set_aside)
 
 
-def desired_rows(s: Services, run: Run, keys: KeyRange) -> pl.DataFrame:
+@dataclass(frozen=True)
+class DesiredRows:
+    """What a table should contain in a partition: the records, and how they were judged."""
+
+    frame: pl.DataFrame
+    judged: PartitionResult
+
+
+def desired_rows(s: Services, run: Run, keys: KeyRange) -> DesiredRows:
     """The records that a table should contain in a partition, from all its jobs, for a rebuild."""
     target = JOB_BY_NAME[run.job].target
     assert isinstance(target, TableTarget)
-    loaded = _workspace(s, run).source.load(target.reads, keys)
+    spec = target.spec
+    existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)
+    loaded = _workspace(s, run).source.load((*target.reads, existing), keys)
     _report(s, run, loaded.set_aside)
     frames = loaded.frames
     rows = target.desired(frames, run.as_of)
@@ -170,13 +199,45 @@ def desired_rows(s: Services, run: Run, keys: KeyRange) -> pl.DataFrame:
         shares = (
             other.name != run.job
             and isinstance(other.target, TableTarget)
-            and other.target.spec.table is target.spec.table
+            and other.target.spec.table is spec.table
         )
         if shares and isinstance(other.target, TableTarget):
             rows = pl.concat([rows, other.target.desired(frames, run.as_of)])
     fitting, unfit = _fitting(s, target, rows.unique().collect())
     _report(s, run, unfit)
-    return fitting.sort(target.spec.key)
+    planned = difference(spec, fitting.lazy(), frames[spec.table.name].lazy())
+    lost, unapproved = _lost(s, run, planned)
+    s.losses.record(run.id, keys, lost, unapproved)
+    judged = replace(_table_result(planned, target), lost=unapproved)
+    return DesiredRows(fitting.sort(spec.key), judged)
+
+
+def lock_name(s: Services, target: TableTarget, keys: KeyRange) -> str:
+    """The name of the server lock that excludes other writers of a partition.
+
+    It is a hash, because MySQL's names have at most 64 characters and are shared by all databases.
+    """
+    database = s.tcs().engine.url.database
+    text = f"{database} {target.spec.table.name} {keys.low}"
+    return f"tis-sync {sha256(text.encode()).hexdigest()[:40]}"
+
+
+def _lost(s: Services, run: Run, planned: Plan | IndexPlan) -> tuple[pl.Series, int]:
+    """Hashes of the keys that a plan loses, and how many of them no approval covers."""
+    if isinstance(planned, Plan):
+        target = JOB_BY_NAME[run.job].target
+        assert isinstance(target, TableTarget)
+        lost = hashes(planned.lost(target.spec))
+    else:
+        lost = hashes(planned.lost_keys.to_frame())
+    return lost, s.losses.unapproved(lost, run.options.approved_run)
+
+
+def _fenced(fence: Fence, documents: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Documents for an index; the fence is called before each frame is sent."""
+    for frame in documents:
+        fence()
+        yield frame
 
 
 def _workspace(s: Services, run: Run) -> Workspace:
@@ -228,7 +289,7 @@ def _plan_index(
 def _all_new(views: pl.DataFrame, target: IndexTarget) -> IndexPlan:
     """A plan that adds everything; only its first documents are encoded."""
     first = encode(views.head(SAMPLE_ROWS), target.form)
-    return IndexPlan(first, first.clear(), [], views.height, 0)
+    return IndexPlan(first, first.clear(), [], views.height, 0, NO_KEYS)
 
 
 def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
@@ -246,7 +307,6 @@ def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
         changed=planned.changed.height,
         removed=planned.removed.height,
         duplicates=planned.duplicates.height,
-        emptied=planned.emptied(values),
         sample={k: f.head(SAMPLE_ROWS).to_dicts() for k, f in kinds.items() if not f.is_empty()},
     )
 

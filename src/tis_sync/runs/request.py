@@ -1,13 +1,14 @@
 """Request a run: check its options, determine its days, and record it as queued."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-from tis_sync.errors import AlreadyRunningError, UsageError
+from tis_sync.errors import AlreadyRunningError, NotFoundError, UsageError
 from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_status import PERSON_RECORD_STATUS
-from tis_sync.runs.run import NIGHT, Run, RunOptions, Trigger
+from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 
 DATE_FORMS = "YYYY-MM-DD, ANY, NONE"
@@ -35,7 +36,7 @@ def request_run(
         run_id: see `History.request`.
 
     Raises:
-        UsageError: the options do not fit the job.
+        UsageError: the options do not fit the job, or there is no held plan to approve.
         AlreadyRunningError: the job has an active run.
 
     """
@@ -49,7 +50,7 @@ def request_run(
         trigger=trigger,
         requested_by=requested_by,
         as_of=days_of(services, job, options.date),
-        options=options,
+        options=_with_approved_run(services, job, trigger, options, run_id),
         now=services.clock(),
         parent=parent,
         run_id=run_id,
@@ -81,6 +82,28 @@ def request_night(
         return services.history.get(error.run_id)
 
 
+def _with_approved_run(
+    services: Services, job: Job, trigger: Trigger, options: RunOptions, run_id: str | None
+) -> RunOptions:
+    """Determine which held plan is approved, so that the approval covers no other plan."""
+    if not options.approve or options.approved_run is not None:
+        return options
+    last = services.history.last(job.name)
+    if last is not None and last.state == RunState.HELD:
+        return replace(options, approved_run=last.id)
+    if trigger == Trigger.NIGHT:  # approves whatever is held; other jobs run as usual
+        return replace(options, approve=False)
+    if run_id is not None:
+        try:  # a repeated request: by now its own run is the last one
+            return services.history.get(run_id).options
+        except NotFoundError:
+            pass
+    raise UsageError(
+        f"{job.name} has no held plan to approve. Run it without approval first; if its plan is "
+        "held, examine it and then approve it."
+    )
+
+
 def days_of(services: Services, job: Job, text: str | None = None) -> AsOf:
     """Determine the days of a run that is requested now.
 
@@ -93,12 +116,11 @@ def days_of(services: Services, job: Job, text: str | None = None) -> AsOf:
         UsageError: the job takes no date, or does not accept this one.
 
     """
-    last = services.history.last_success(job.name)
     return as_of_for(
         job,
         text,
         services.clock(),
-        None if last is None else last.as_of,
+        services.history.covered_until(job.name),
         services.settings.record_status_date_override,
         services.settings.history_days,
     )
@@ -108,7 +130,7 @@ def as_of_for(
     job: Job,
     text: str | None,
     now: datetime,
-    last_success: AsOf | None,
+    covered_until: date | None,
     override: str,
     longest_days: int,
 ) -> AsOf:
@@ -118,13 +140,13 @@ def as_of_for(
         job: the job.
         text: the value of `--date`. None: it was not given.
         now: the current time.
-        last_success: the days of the job's last successful run. None: there was none.
+        covered_until: the day up to which the job has covered every day. None: it never succeeded.
         override: what NONE means: the setting `record_status_date_override`.
         longest_days: the maximum number of days that are caught up on.
 
     Returns:
-        For a dated job without `text`, every day after the last success up to today, or only today
-        if the job has never succeeded. For other jobs, today.
+        For a dated job without `text`, every day that is not covered, up to today, or only today if
+        the job has never succeeded. For other jobs, today.
 
     Raises:
         UsageError: the job takes no date, or the text does not have an accepted form.
@@ -132,9 +154,9 @@ def as_of_for(
     """
     today = now.astimezone(UTC).date()
     if text is None:
-        if not job.dated or last_success is None:
+        if not job.dated or covered_until is None:
             return AsOf.on(today)
-        first = min(today, last_success.last + timedelta(days=1))
+        first = min(today, covered_until + timedelta(days=1))
         return AsOf(today, max(first, today - timedelta(days=longest_days)), today)
     if not job.dated:
         dated = " and ".join(other.name for other in JOBS if other.dated)
@@ -149,7 +171,7 @@ def as_of_for(
     if word == "NONE":
         if override.upper() == "NONE":
             return AsOf.on(today)
-        return as_of_for(job, override, now, last_success, "NONE", longest_days)
+        return as_of_for(job, override, now, covered_until, "NONE", longest_days)
     if word == "ANY":
         return AsOf(today, today, today, every=True)
     day = _day(text, job)

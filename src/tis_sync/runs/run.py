@@ -56,8 +56,9 @@ class RunOptions:
         date: the value of `--date`: YYYY-MM-DD, ANY, NONE, or None for the usual days.
         dry_run: plan, and write nothing.
         rebuild: replace the whole table, or build the whole index.
-        approve: apply the plan even if the guard would hold it.
+        approve: apply the plan that the guard held last.
         follow_ups: run the jobs that build on this one if it changed something.
+        approved_run: the held run whose plan is approved; determined when the run is requested.
 
     """
 
@@ -66,6 +67,25 @@ class RunOptions:
     rebuild: bool = False
     approve: bool = False
     follow_ups: bool = True
+    approved_run: str | None = None
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A run to queue when the active run of its job ends.
+
+    Attributes:
+        trigger: what requested it.
+        requested_by: the person or the process.
+        parent: the night that it belongs to. None: the run that has just ended.
+        approve: see `RunOptions`; for a night.
+
+    """
+
+    trigger: Trigger
+    requested_by: str
+    parent: str | None = None
+    approve: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +95,13 @@ class RunDetail:
     Attributes:
         sample: for a dry run, the first records of each kind that it would write.
         duplicates: surplus rows of a table that the run removed.
+        shrinkage: how many records fewer a new index or table would have contained.
 
     """
 
     sample: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     duplicates: int = 0
+    shrinkage: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,10 @@ class Run:
     size: int | None
     error: str | None
     detail: RunDetail
+    existing: int | None
+    past_day: bool
+    attempt: int
+    restarts: int
 
     @property
     def is_active(self) -> bool:
@@ -132,9 +158,18 @@ class Run:
         return (self.added or 0) + (self.changed or 0) + (self.removed or 0)
 
     @property
-    def build_name(self) -> str:
-        """The run's part of the name of an index; it stays the same when the run is resumed."""
-        return self.id.replace("-", "")[:16]
+    def workflow_id(self) -> str:
+        """The id of the workflow that carries the run out; a resumed run gets a new one."""
+        return self.id if not self.restarts else f"{self.id}-{self.restarts}"
+
+    @property
+    def builds(self) -> list[str]:
+        """The names of the builds that the run has begun or may have begun, the newest last.
+
+        Each attempt has a build of its own, so that it never finds documents of an earlier one.
+        """
+        stem = self.id.replace("-", "")[:16]
+        return [f"{stem}-{number}" for number in range(self.attempt + 1)]
 
     @property
     def lock_owner(self) -> str:
@@ -171,9 +206,13 @@ def queued_row(
         "as_of": dumps(asdict(as_of), default=date.isoformat),
         "options": dumps(asdict(options)),
         "dry_run": options.dry_run,
+        "past_day": options.date is not None and not as_of.every and as_of.last < as_of.today,
         "state": RunState.QUEUED,
-        "active_job": job,
-        "rerun_requested": False,
+        # A dry run is not a run of the job: it blocks nothing.
+        "active_job": None if options.dry_run else job,
+        "attempt": 0,
+        "restarts": 0,
+        "needs_cleanup": False,
         "created_at": now,
         "partitions_done": 0,
     }
@@ -206,4 +245,8 @@ def run_from_row(row: dict[str, Any]) -> Run:
         size=row["size"],
         error=row["error"],
         detail=RunDetail(**loads(row["detail"] or "{}")),
+        existing=row["existing"],
+        past_day=row["past_day"],
+        attempt=row["attempt"],
+        restarts=row["restarts"],
     )

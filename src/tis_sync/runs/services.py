@@ -12,12 +12,14 @@ from tis_sync.alarms.store import Alarms
 from tis_sync.db.database import Database, connect
 from tis_sync.durable import Engine, Workflow, enqueue_remotely
 from tis_sync.errors import UsageError
+from tis_sync.reconcile.losses import Losses
 from tis_sync.reconcile.workspace import Workspaces
 from tis_sync.runs.history import History
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
 from tis_sync.settings import Settings
 from tis_sync.state.database import open_state
+from tis_sync.state.liveness import Fence, Workers
 
 TCS_DIALECTS = {"sqlite", "mysql", "mariadb"}
 
@@ -44,6 +46,8 @@ class Services:
         settings: the configuration.
         clock: returns the current time in UTC.
         worker_id: identifies this process among all that have ever carried out runs.
+        registration: identifies the time since this process was last registered as a worker. None:
+            it is not registered.
         engine: carries out workflows in this process. None: this process does not work, and leaves
             what it requests to workers.
         partition_slots: limits how many partitions this process handles at the same time.
@@ -54,6 +58,7 @@ class Services:
         self.settings = settings
         self.clock = clock or clock_of(settings)
         self.worker_id = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
+        self.registration: str | None = None
         self.engine: Engine | None = None
         self.partition_slots = threading.Semaphore(settings.partitions_at_once)
         self._lock = threading.RLock()
@@ -92,6 +97,20 @@ class Services:
             if self._alarms is None:
                 self._alarms = Alarms(self.state, self.settings.notification_urls)
             return self._alarms
+
+    @property
+    def workers(self) -> Workers:
+        """The workers of this installation."""
+        return Workers(self.state, self.clock, self.settings.worker_timeout_seconds)
+
+    def fence(self, run_id: str) -> Fence:
+        """The fence of a piece of work that this process begins now for a run."""
+        return Fence(self.state, self.worker_id, self.registration, run_id)
+
+    @property
+    def losses(self) -> Losses:
+        """The losses by which the plans of runs were judged."""
+        return Losses(self.state)
 
     @property
     def workspaces(self) -> Workspaces:

@@ -4,6 +4,8 @@ Every error leaves a step as a `TisSyncError` with a message for people.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -12,22 +14,24 @@ import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import FAILED
 from tis_sync.durable import step
-from tis_sync.errors import AlreadyRunningError, DeliveryError, LockedError
+from tis_sync.errors import AlreadyRunningError, IncompleteBuildError, LockedError
 from tis_sync.jobs.base import IndexTarget, Job, TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME, night_order, upstream
 from tis_sync.logs import get, run_log
 from tis_sync.reconcile.table_apply import replace
-from tis_sync.runs import checks, partition
-from tis_sync.runs.end import index_spec
+from tis_sync.runs import checks, end, partition
+from tis_sync.runs.end import build_index, index_spec
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.request import request_run
-from tis_sync.runs.run import Phase, Run, RunDetail, RunOptions, RunState, Trigger
+from tis_sync.runs.run import Phase, Rerun, Run, RunDetail, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.search.model import KEYS_PER_BUCKET
+from tis_sync.state.liveness import Fence
 from tis_sync.tcs import schema, shedlock
-from tis_sync.tcs.key_ranges import KeyRange, key_ranges
+from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange, key_ranges
 
 TURN_SECONDS = 0.2  # how often a waiting run checks the runs that it waits for
+PROLONG_SECONDS = 60.0  # a held lock of the Java service is prolonged this often
 
 
 class Mode(Enum):
@@ -76,7 +80,7 @@ def wait_for_turn(s: Services, run_id: str) -> str | None:
     job = JOB_BY_NAME[run.job]
     ahead = upstream(job) if run.trigger == Trigger.NIGHT else set(job.depends_on)
     seen: dict[str, str] = {}
-    while waiting_for := s.history.all_active(ahead):
+    while waiting_for := s.history.active_of(ahead):
         seen |= {other.job: other.id for other in waiting_for}
         if not s.history.get(run_id).is_active:
             return "cancelled while it was waiting"
@@ -108,10 +112,11 @@ def prepare(s: Services, run_id: str) -> Prepared:
     run = s.history.get(run_id)
     job = JOB_BY_NAME[run.job]
     s.history.enter_phase(run_id, Phase.CHECK, s.clock())
+    s.losses.forget(run_id)  # those of an earlier attempt
     with run_log(run_id) as log:
         tcs = s.tcs()
         schema.require(tcs, {table: sorted(names) for table, names in job.needed().items()})
-        _take_java_lock(s, job, run)
+        _hold_java_lock(s, run)
         mode, index = _mode(s, job, run)
         ranges = key_ranges(
             tcs, _key_columns(job), s.settings.partition_keys, multiple_of=KEYS_PER_BUCKET
@@ -125,8 +130,8 @@ def prepare(s: Services, run_id: str) -> Prepared:
 @step
 def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
     """Plan one partition."""
-    with run_log(run_id), s.partition_slots:
-        result = partition.plan(s, s.history.get(run_id), keys, index)
+    with _working(s, run_id) as (run, _):
+        result = partition.plan(s, run, keys, index)
     s.history.partition_done(run_id)
     return result
 
@@ -138,9 +143,12 @@ def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None)
     Returns:
         The number of documents that the search server refused.
 
+    Raises:
+        HeldError: the plan was made again, and the guard objects to the new one.
+
     """
-    with run_log(run_id), s.partition_slots:
-        refused = partition.apply(s, s.history.get(run_id), keys, index)
+    with _working(s, run_id) as (run, fence):
+        refused = partition.apply(s, run, keys, index, fence)
     s.history.partition_done(run_id)
     return refused
 
@@ -148,10 +156,26 @@ def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None)
 @step
 def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
     """Write the documents of one partition into a new index."""
-    with run_log(run_id), s.partition_slots:
-        result = partition.fill(s, s.history.get(run_id), keys, index)
+    with _working(s, run_id) as (run, fence):
+        result = partition.fill(s, run, keys, index, fence)
     s.history.partition_done(run_id)
     return result
+
+
+@contextmanager
+def _working(s: Services, run_id: str) -> Iterator[tuple[Run, Fence]]:
+    """Begin work on a partition, also when the run was resumed by another worker.
+
+    Yields:
+        The run, and the fence that the work calls before each change.
+
+    """
+    fence = s.fence(run_id)
+    fence()
+    with run_log(run_id), s.partition_slots:
+        run = s.history.get(run_id)
+        _hold_java_lock(s, run)
+        yield run, fence
 
 
 @step
@@ -173,12 +197,15 @@ def judge(s: Services, run_id: str, planned: list[PartitionResult], mode: Mode) 
     run = s.history.get(run_id)
     total = sum(planned, PartitionResult())
     size = total.existing + total.added - total.removed
-    detail = RunDetail(duplicates=total.duplicates)
+    is_index = isinstance(JOB_BY_NAME[run.job].target, IndexTarget)
+    shrinkage = max(0, total.existing - size) if is_index else 0
+    detail = RunDetail(duplicates=total.duplicates, shrinkage=shrinkage)
     if run.options.dry_run:
         detail = RunDetail(sample=total.sample)
     s.history.note(
         run_id,
         considered=total.considered,
+        existing=total.existing,
         added=total.added,
         changed=total.changed,
         removed=total.removed + total.duplicates,
@@ -189,8 +216,9 @@ def judge(s: Services, run_id: str, planned: list[PartitionResult], mode: Mode) 
     checks.check_set_aside(s, run, total.set_aside)
     if run.options.dry_run:
         return Decision.NOTHING
-    checks.check_guard(s, run, total.existing, total.removed, total.emptied)
-    if isinstance(JOB_BY_NAME[run.job].target, IndexTarget):
+    checks.check_guard(s, run, total.existing, total.lost)
+    if is_index:
+        checks.check_shrinkage(s, run, total.existing, shrinkage)
         checks.check_size(s, run, size)
     if not total.writes:
         return Decision.NOTHING
@@ -202,14 +230,17 @@ def judge(s: Services, run_id: str, planned: list[PartitionResult], mode: Mode) 
 
 @step
 def begin_build(s: Services, run_id: str) -> str:
-    """Create the index of a build, or find the existing one; readers do not see it yet.
+    """Create the index of this attempt's build, or find it; drop those of earlier attempts.
 
     Returns:
-        The name of the index.
+        The name of the index; readers do not see it yet.
 
     """
     run = s.history.get(run_id)
-    return s.search().begin(index_spec(run), run.build_name)
+    s.history.expect_cleanup(run_id, needed=True)
+    for build in run.builds[:-1]:
+        s.search().drop(build_index(run, build))
+    return s.search().begin(index_spec(run), run.builds[-1])
 
 
 @step
@@ -217,10 +248,11 @@ def publish(s: Services, run_id: str, index: str, filled: list[PartitionResult])
     """Compare a finished index with its source and its usual size, and make it live.
 
     Raises:
-        DeliveryError: the index does not contain all the documents.
+        IncompleteBuildError: the index does not contain exactly the documents that were sent.
         HeldError: the index would shrink more than the guard allows, and the run was not approved.
 
     """
+    fence = s.fence(run_id)
     run = s.history.get(run_id)
     spec = index_spec(run)
     s.history.enter_phase(run_id, Phase.PUBLISH, s.clock())
@@ -236,15 +268,18 @@ def publish(s: Services, run_id: str, index: str, filled: list[PartitionResult])
         size=size,
     )
     if size != total.added:
-        raise DeliveryError(
+        raise IncompleteBuildError(
             f"The new index {index} contains {size:,} of {total.added:,} documents. It was not "
             "published; the old index is still in use."
         )
     checks.check_set_aside(s, run, total.set_aside)
     live = s.search().live(spec)
     if live is not None and live.name != index:
-        checks.check_guard(s, run, live.documents, max(0, live.documents - size), 0)
+        shrinkage = max(0, live.documents - size)
+        s.history.note(run_id, existing=live.documents, detail=RunDetail(shrinkage=shrinkage))
+        checks.check_shrinkage(s, run, live.documents, shrinkage)
     checks.check_size(s, run, size)
+    fence()
     s.search().publish(spec, index)
     with run_log(run_id) as log:
         log.info("published", index=index, documents=size)
@@ -267,29 +302,47 @@ def replace_table(s: Services, run_id: str, ranges: list[KeyRange]) -> None:
     """Replace a whole table in one transaction.
 
     Raises:
-        HeldError: the table would shrink more than the guard allows, and the run was not approved.
+        HeldError: the guard objects to what the table would lose, and the run was not approved.
 
     """
+    fence = s.fence(run_id)
     run = s.history.get(run_id)
     target = JOB_BY_NAME[run.job].target
     assert isinstance(target, TableTarget)
     s.history.enter_phase(run_id, Phase.REPLACE, s.clock(), len(ranges))
-    desired = [partition.desired_rows(s, run, keys) for keys in ranges]
-    count = sum(frame.height for frame in desired)
-    with s.tcs().read() as connection:
-        counted = sa.select(sa.func.count()).select_from(target.spec.table)
-        existing = int(connection.scalar(counted) or 0)
-    checks.check_guard(s, run, existing, max(0, existing - count), 0)
-    replace(s.tcs(), target.spec, desired)
-    s.history.note(
-        run_id, considered=count, added=count, changed=0, removed=existing, set_aside=0, size=count
-    )
+    _hold_java_lock(s, run)
+    with s.tcs().lock(partition.lock_name(s, target, ALL_KEYS)):
+        desired = [partition.desired_rows(s, run, keys) for keys in ranges]
+        total = sum((rows.judged for rows in desired), PartitionResult())
+        count = sum(rows.frame.height for rows in desired)
+        s.history.note(
+            run_id,
+            considered=count,
+            existing=total.existing,
+            added=count,
+            changed=0,
+            removed=total.existing + total.duplicates,
+            set_aside=0,
+            size=count,
+        )
+        checks.check_guard(s, run, total.existing, total.lost)
+        replace(s.tcs(), target.spec, [rows.frame for rows in desired], fence)
+
+
+@step
+def note_rebuild(s: Services, run_id: str, reason: str) -> None:
+    """Record that the run begins again with a new build."""
+    s.history.next_attempt(run_id)
+    with run_log(run_id) as log:
+        log.warning("building again", reason=reason)
 
 
 @step
 def note_retry(s: Services, run_id: str, reason: str, seconds: float) -> None:
     """Report that the run will be retried after a wait, and open an alarm until then."""
     run = s.history.get(run_id)
+    s.history.next_attempt(run_id)
+    end.clean_up(s, run)  # others may work meanwhile
     s.history.enter_phase(run_id, Phase.WAITING, s.clock())
     with run_log(run_id) as log:
         log.warning("waiting", reason=reason, seconds=seconds)
@@ -309,55 +362,74 @@ def is_unattended(s: Services, run_id: str) -> bool:
 
 @step
 def request_scheduled(s: Services, job_name: str) -> list[str]:
-    """Request a scheduled run, unless the job has an active run.
+    """Request a scheduled run; if the job has an active run, have another one follow it.
+
+    A run that was requested today and has not begun needs no other: it does what this one would.
 
     Returns:
         The id of the run, or an empty list.
 
     """
-    try:
-        run = request_run(
-            s,
-            JOB_BY_NAME[job_name],
-            trigger=Trigger.SCHEDULE,
-            requested_by=Trigger.SCHEDULE,
-            options=RunOptions(),
-        )
-    except AlreadyRunningError as error:
-        get().info("not started", job=job_name, reason=str(error))
-        return []
-    return [run.id]
+    while True:
+        try:
+            run = request_run(
+                s,
+                JOB_BY_NAME[job_name],
+                trigger=Trigger.SCHEDULE,
+                requested_by=Trigger.SCHEDULE,
+                options=RunOptions(),
+            )
+        except AlreadyRunningError as error:
+            active = None if error.run_id is None else s.history.get(error.run_id)
+            if active is None or not active.is_active:
+                continue  # it has just ended
+            is_same = active.options == RunOptions() and active.as_of.today == s.clock().date()
+            rerun = Rerun(Trigger.SCHEDULE, Trigger.SCHEDULE)
+            if active.state == RunState.QUEUED and is_same:
+                get().info("not started", job=job_name, reason=str(error))
+                return []
+            if s.history.request_rerun(active.id, rerun):
+                get().info("starts later", job=job_name, reason=str(error))
+                return []
+        else:
+            return [run.id]
 
 
 @step
 def request_night_runs(s: Services, night_id: str) -> list[str]:
     """Request a run of every job, upstream jobs first.
 
+    A job with an active run gets its run of the night when that one has ended: an active run may
+    have begun before the upstream jobs of the night.
+
     Returns:
-        The ids of the runs; if a job already has an active run, the id of that run.
+        The ids of the runs that can be queued now.
 
     """
     night = s.history.get(night_id)
     s.history.begin(night_id, s.clock())
-    known = {run.job: run.id for run in s.history.children(night_id)}
-    options = RunOptions(approve=night.options.approve)
+    requested = {run.job for run in s.history.children(night_id)}
     for job in night_order():
-        if job.name in known:
-            continue
-        try:
-            run = request_run(
-                s,
-                job,
-                trigger=Trigger.NIGHT,
-                requested_by=night.requested_by,
-                options=options,
-                parent=night_id,
-            )
-            known[job.name] = run.id
-        except AlreadyRunningError as error:
-            if error.run_id is not None:
-                known[job.name] = error.run_id
-    return list(known.values())
+        while job.name not in requested and not _is_requested(s, night, job):
+            pass  # its active run has just ended: try again
+    return [run.id for run in s.history.children(night_id)]
+
+
+def _is_requested(s: Services, night: Run, job: Job) -> bool:
+    approve = night.options.approve
+    try:
+        request_run(
+            s,
+            job,
+            trigger=Trigger.NIGHT,
+            requested_by=night.requested_by,
+            options=RunOptions(approve=approve),
+            parent=night.id,
+        )
+    except AlreadyRunningError as error:
+        rerun = Rerun(Trigger.NIGHT, night.requested_by, night.id, approve)
+        return error.run_id is not None and s.history.request_rerun(error.run_id, rerun)
+    return True
 
 
 def _mode(s: Services, job: Job, run: Run) -> tuple[Mode, str | None]:
@@ -384,8 +456,10 @@ def _key_columns(job: Job) -> list[sa.Column[int]]:
     return [target.spec.partition_column, *reads]
 
 
-def _take_java_lock(s: Services, job: Job, run: Run) -> None:
-    """Take the job's lock in TCS's table `shedlock` while the Java service is still in use.
+def _hold_java_lock(s: Services, run: Run) -> None:
+    """Take or prolong the job's lock in TCS's table `shedlock` while the Java service is in use.
+
+    Each step calls this, because a resumed run repeats no step that is done.
 
     Raises:
         LockedError: the Java service holds the lock.
@@ -393,7 +467,9 @@ def _take_java_lock(s: Services, job: Job, run: Run) -> None:
     """
     if not s.settings.java_shedlock or run.options.dry_run:
         return
+    job = JOB_BY_NAME[run.job]
     longest = timedelta(minutes=s.settings.shedlock_minutes)
+    s.history.expect_cleanup(run.id, needed=True)
     holder = shedlock.take(s.tcs(), job.lock_name, run.lock_owner, s.clock(), longest)
     if holder is not None:
         name, until = holder
@@ -401,3 +477,15 @@ def _take_java_lock(s: Services, job: Job, run: Run) -> None:
             f"Already running: {job.name} in the Java service: {name} holds its lock "
             f"{job.lock_name} until {until:%Y-%m-%d %H:%M:%S} UTC."
         )
+
+
+def prolong_java_locks(s: Services) -> None:
+    """Prolong the locks that running runs hold, so that they outlast a long step."""
+    if not s.settings.java_shedlock:
+        return
+    longest = timedelta(minutes=s.settings.shedlock_minutes)
+    margin = timedelta(seconds=min(PROLONG_SECONDS, longest.total_seconds() / 2))
+    for run in s.history.all_active():
+        if run.state == RunState.RUNNING and run.job in JOB_BY_NAME:
+            lock = JOB_BY_NAME[run.job].lock_name
+            shedlock.prolong(s.tcs(), lock, run.lock_owner, s.clock(), longest, margin)

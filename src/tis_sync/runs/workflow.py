@@ -13,10 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from dbos import DBOS
-from dbos import error as dbos_error
 
 from tis_sync.durable import Queue, Workflow, client
-from tis_sync.errors import HeldError, StorageFullError, TisSyncError, UsageError
+from tis_sync.errors import (
+    HeldError,
+    IncompleteBuildError,
+    StorageFullError,
+    TisSyncError,
+    UsageError,
+)
 from tis_sync.runs import end, steps
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.run import NIGHT, Phase, Run, RunState
@@ -28,7 +33,11 @@ from tis_sync.tcs.key_ranges import KeyRange
 RUNS_QUEUE = "tis_sync_runs"
 PARTITIONS_QUEUE = "tis_sync_partitions"
 RUNS_PER_WORKER = 64  # runs mostly wait; the heavy work is in the partitions queue
+ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
+UNFINISHED = {"PENDING", "ENQUEUED", "DELAYED"}  # states of a workflow in DBOS
+CANCELLED = "cancelled by a person"
 RESULT_POLL_SECONDS = 0.1  # how often a run checks for the results of its partitions
+MOST_REBUILDS = 3  # builds in a row that changes in TCS may spoil
 # Waits before the retries of a run that nobody is waiting for; after the last retry it has failed.
 RETRY_SECONDS = (60, 120, 300, 600, 1800, 1800, 3600, 3600)
 
@@ -43,7 +52,7 @@ def queues(settings: Settings) -> tuple[Queue, ...]:
 
 def run_job(s: Services, run_id: str) -> RunState:
     """Carry out one run to its end; return the state in which it ended."""
-    attempt = 0
+    retries = rebuilds = 0
     while True:
         try:
             blocked = steps.wait_for_turn(s, run_id)
@@ -53,15 +62,21 @@ def run_job(s: Services, run_id: str) -> RunState:
             return _end(s, run_id, RunState.SUCCEEDED, None)
         except HeldError as error:
             return _end(s, run_id, RunState.HELD, str(error))
+        except IncompleteBuildError as error:
+            # A partition was filled again after TCS had changed. A new build settles that.
+            if rebuilds == MOST_REBUILDS:
+                return _end(s, run_id, RunState.FAILED, str(error))
+            steps.note_rebuild(s, run_id, str(error))
+            rebuilds += 1
         except TisSyncError as error:
             # A full disk is reported at once, because a person has to free some space.
             is_transient = error.transient and not isinstance(error, StorageFullError)
-            is_last = attempt == len(RETRY_SECONDS)
+            is_last = retries == len(RETRY_SECONDS)
             if not is_transient or is_last or not steps.is_unattended(s, run_id):
                 return _end(s, run_id, RunState.FAILED, str(error))
-            steps.note_retry(s, run_id, str(error), RETRY_SECONDS[attempt])
-            DBOS.sleep(RETRY_SECONDS[attempt])
-            attempt += 1
+            steps.note_retry(s, run_id, str(error), RETRY_SECONDS[retries])
+            DBOS.sleep(RETRY_SECONDS[retries])
+            retries += 1
 
 
 def _carry_out(s: Services, run_id: str) -> None:
@@ -128,9 +143,8 @@ def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> Part
 
 def run_night(s: Services, night_id: str) -> RunState:
     """Run every job once, in dependency order; return the state in which the night ended."""
-    runs = steps.request_night_runs(s, night_id)
-    start_runs(s, runs)
-    return end.finish_night(s, night_id, runs)
+    start_runs(s, steps.request_night_runs(s, night_id))
+    return end.finish_night(s, night_id)
 
 
 def run_scheduled(s: Services, _at: datetime, job_name: str) -> None:
@@ -139,7 +153,7 @@ def run_scheduled(s: Services, _at: datetime, job_name: str) -> None:
 
 
 def start_runs(s: Services, run_ids: Iterable[str]) -> None:
-    """Have requested runs carried out; runs that are already queued or running are left alone."""
+    """Have new runs carried out; runs that are already queued or running are left alone."""
     for run_id in run_ids:
         s.enqueue(RUN_JOB, run_id, workflow_id=run_id)
 
@@ -147,6 +161,12 @@ def start_runs(s: Services, run_ids: Iterable[str]) -> None:
 def start_night(s: Services, night_id: str) -> None:
     """Have a requested night carried out."""
     s.enqueue(RUN_NIGHT, night_id, workflow_id=night_id)
+
+
+def start(s: Services, run: Run) -> None:
+    """Have a run or a night carried out that may have been cancelled and resumed."""
+    workflow = RUN_NIGHT if run.job == NIGHT else RUN_JOB
+    s.enqueue(workflow, run.id, workflow_id=run.workflow_id)
 
 
 def cancel(services: Services, run_id: str) -> Run:
@@ -163,15 +183,15 @@ def cancel(services: Services, run_id: str) -> Run:
         )
     affected = [run, *(child for child in services.history.children(run.id) if child.is_active)]
     with client(services.settings) as dbos:
-        dbos.cancel_workflows([r.id for r in affected], cancel_children=True)
+        dbos.cancel_workflows([r.workflow_id for r in affected], cancel_children=True)
     for r in affected:
-        now = services.clock()
-        services.history.end(r.id, RunState.CANCELLED, now, "cancelled by a person")
+        # A step that is in flight is stopped by its fence as soon as the run has ended.
+        start_runs(services, end.end_run(services, r.id, RunState.CANCELLED, CANCELLED))
     return services.history.get(run.id)
 
 
 def resume(services: Services, run_id: str) -> Run:
-    """Resume a cancelled run from its last finished step, on any worker.
+    """Carry out a cancelled run again, for the same days; it writes only what is left.
 
     Raises:
         UsageError: there is no such run, it was not cancelled, or it is a night.
@@ -185,19 +205,27 @@ def resume(services: Services, run_id: str) -> Run:
             "left."
         )
     run = services.history.reopen(run.id)
-    with client(services.settings) as dbos:
-        partitions = dbos.list_workflows(
-            parent_workflow_id=run.id, status="CANCELLED", load_input=False, load_output=False
-        )
-        if partitions:
-            ids = [partition.workflow_id for partition in partitions]
-            dbos.resume_workflows(ids, queue_name=PARTITIONS_QUEUE)
-        try:
-            dbos.resume_workflow(run.id, queue_name=RUNS_QUEUE)
-        except dbos_error.DBOSNonExistentWorkflowError:
-            # It was cancelled before it was ever queued.
-            start_runs(services, [run.id])
+    start(services, run)
     return run
+
+
+def recover_runs(services: Services) -> None:
+    """Queue runs that were requested but never queued; end runs whose workflow has ended.
+
+    A process that dies between two statements can leave either behind.
+    """
+    for run in services.history.all_active():
+        if (services.clock() - run.created_at).total_seconds() < ORPHAN_SECONDS:
+            continue
+        status = DBOS.get_workflow_status(run.workflow_id)
+        if status is None:
+            start(services, run)
+        elif status.status not in UNFINISHED:
+            state = RunState.CANCELLED if status.status == "CANCELLED" else RunState.FAILED
+            error = f"its workflow ended with {status.status} before the run did"
+            start_runs(services, end.end_run(services, run.id, state, error))
+    for run in services.history.to_clean_up():
+        end.clean_up(services, run)
 
 
 RUN_JOB = Workflow("tis_sync.run_job", run_job, RUNS_QUEUE)

@@ -38,8 +38,14 @@ run = Table(
     Column("state", String(20), nullable=False, index=True),
     # The name of the job while the run is active, otherwise null: a job has at most one active run.
     Column("active_job", String(100), unique=True),
-    # Another run was requested while this one was active: run the job again when it ends.
-    Column("rerun_requested", sa.Boolean, nullable=False, default=False),
+    # Another run was requested while this one was active: JSON of the `Rerun` to queue at its end.
+    Column("rerun", Text),
+    # Covers only a day in the past (`--date`): such a run does not stand for a scheduled one.
+    Column("past_day", sa.Boolean, nullable=False, server_default=sa.false()),
+    Column("attempt", Integer, nullable=False, server_default="0"),  # failed builds before this one
+    Column("restarts", Integer, nullable=False, server_default="0"),  # how often it was resumed
+    # Whether the run may hold a lock or a half-built index that its end must clear away.
+    Column("needs_cleanup", sa.Boolean, nullable=False, server_default=sa.false()),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -47,6 +53,7 @@ run = Table(
     Column("partitions", Integer),
     Column("partitions_done", Integer, nullable=False, default=0),
     Column("considered", sa.BigInteger),
+    Column("existing", sa.BigInteger),  # records that existed when the plan was judged
     Column("added", sa.BigInteger),
     Column("changed", sa.BigInteger),
     Column("removed", sa.BigInteger),
@@ -54,6 +61,24 @@ run = Table(
     Column("size", sa.BigInteger),
     Column("error", Text),
     Column("detail", Text),
+)
+
+# What each partition of a run loses according to the plan that was judged last.
+loss = Table(
+    "loss",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("partition", String(20), primary_key=True),  # its lowest key, or empty
+    Column("records", sa.BigInteger, nullable=False),  # those that no approval covers
+    Column("key_hashes", sa.LargeBinary, nullable=False),  # hashes of the keys of all of them
+)
+
+# The last day up to which a dated job has covered every day.
+covered_day = Table(
+    "covered_day",
+    metadata,
+    Column("job", String(100), primary_key=True),
+    Column("day", sa.Date, nullable=False),
 )
 
 run_phase = Table(
@@ -92,6 +117,8 @@ worker = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("heartbeat_at", UtcDateTime, nullable=False),
     Column("schedules", sa.Boolean, nullable=False),
+    # Changes when the worker registers again: work begun before that must stop.
+    Column("registration", String(36), nullable=False, server_default=""),
     # When, and by which worker, the unfinished work of a dead worker was claimed.
     Column("claimed_at", UtcDateTime),
     Column("claimed_by", String(100)),

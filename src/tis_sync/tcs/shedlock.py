@@ -2,6 +2,12 @@
 
 A row contains the name of a lock and the time until which it is taken. A lock whose `lock_until` is
 in the past is free; a single conditional UPDATE takes it, or an INSERT if there is no row.
+
+ShedLock 2.2 writes and compares `lock_until` by the clock of its own machine, and so do we. A clock
+that is ahead by some minutes therefore frees a lock those minutes early, and one that is behind
+waits those minutes longer. Our locks are safe from that: they are prolonged every minute, so they
+always last for almost `shedlock_minutes` more. A lock of the Java service is safe if its job ends
+that much before its `lockAtMostFor`. `tis-sync doctor` compares our clock with that of TCS.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -51,6 +57,35 @@ def take(
             ).one()
         return str(row.locked_by), row.lock_until.replace(tzinfo=UTC)
     return None
+
+
+def prolong(
+    database: Database,
+    name: str,
+    owner: str,
+    now: datetime,
+    longest: timedelta,
+    margin: timedelta,
+) -> None:
+    """Prolong a lock that the owner holds, if that was last done longer than `margin` ago.
+
+    Args:
+        database: TCS.
+        name: the name of the lock.
+        owner: its owner; nothing happens if it has another one.
+        now: the current time.
+        longest: see `take`.
+        margin: how much of `longest` may have passed before the lock is prolonged.
+
+    """
+    at = _utc(now)
+    with database.write() as connection:
+        connection.execute(
+            sa.update(Shedlock)
+            .where(Shedlock.c.name == name, Shedlock.c.locked_by == owner)
+            .where(Shedlock.c.lock_until > at, Shedlock.c.lock_until < at + longest - margin)
+            .values(lock_until=at + longest)
+        )
 
 
 def release(database: Database, name: str, owner: str, now: datetime) -> None:

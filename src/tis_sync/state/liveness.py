@@ -1,0 +1,204 @@
+"""Which workers are alive: registrations, heartbeats, claims on dead workers, and fencing.
+
+Liveness compares times of one clock, that of the state database, so that the clocks of the machines
+may differ. (Only one process at a time uses an SQLite file, so there the process's clock serves.)
+
+A worker that was declared dead may come back: its machine was suspended, or the network was down.
+So each registration has an id of its own, and work remembers under which registration it began.
+Before such work changes anything outside, it calls its `Fence`, which stops it if that registration
+has ended. (This is fencing, as in a distributed lock service.)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from tis_sync.db.database import Database
+from tis_sync.state import tables as t
+
+ACTIVE_STATES = ("queued", "running")  # of a run
+
+
+class WorkLostError(BaseException):
+    """The work was cancelled, or another worker continues it: stop, and record nothing.
+
+    Not an `Exception`, so that no handler takes it for the outcome of the work.
+    """
+
+
+def now_of(state: Database, clock: Callable[[], datetime]) -> sa.ColumnElement[datetime]:
+    """The current time (UTC, without a zone) of the clock that liveness is measured by."""
+    if state.dialect == "postgresql":
+        return sa.func.timezone("utc", sa.func.clock_timestamp(), type_=sa.DateTime())
+    return sa.literal(clock().astimezone(UTC).replace(tzinfo=None), sa.DateTime())
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Lets a piece of work continue only while it may: call it before each change outside.
+
+    Attributes:
+        state: the state database.
+        worker_id: the process that does the work.
+        registration: its registration when the work began. None: the process is not registered.
+        run_id: the run that the work belongs to.
+
+    """
+
+    state: Database
+    worker_id: str
+    registration: str | None
+    run_id: str
+
+    def __call__(self) -> None:
+        """Return if the work may continue.
+
+        Raises:
+            WorkLostError: the run has ended, or the registration has.
+
+        """
+        is_active = (
+            sa.select(t.run.c.id)
+            .where(t.run.c.id == self.run_id, t.run.c.state.in_(ACTIVE_STATES))
+            .exists()
+        )
+        is_registered: sa.ColumnElement[bool] = sa.true()
+        if self.registration is not None:
+            own = t.worker.c.registration == self.registration
+            is_registered = (
+                sa.select(t.worker.c.id)
+                .where(t.worker.c.id == self.worker_id, own, t.worker.c.claimed_at.is_(None))
+                .exists()
+            )
+        with self.state.read() as connection:
+            active, registered = connection.execute(sa.select(is_active, is_registered)).one()
+        if not active:
+            raise WorkLostError(f"run {self.run_id[:8]} has ended")
+        if not registered:
+            raise WorkLostError(f"another worker has taken over run {self.run_id[:8]}")
+
+
+class Workers:
+    """The workers in a state database.
+
+    Args:
+        state: the state database.
+        clock: the process's clock (see `now_of`).
+        timeout_seconds: a worker without a heartbeat for this long is dead.
+
+    """
+
+    def __init__(
+        self, state: Database, clock: Callable[[], datetime], timeout_seconds: float
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._timeout = timedelta(seconds=timeout_seconds)
+
+    def register(self, worker_id: str, *, schedules: bool) -> str:
+        """Record that a worker is alive, under a new registration.
+
+        A claim on the worker ends with that: the claimant then no longer deletes its row.
+
+        Args:
+            worker_id: the id of the process.
+            schedules: whether it starts jobs at their scheduled times.
+
+        Returns:
+            The id of the registration.
+
+        """
+        registration = str(uuid4())
+        now = now_of(self._state, self._clock)
+        values = {
+            "registration": registration,
+            "heartbeat_at": now,
+            "claimed_at": None,
+            "claimed_by": None,
+        }
+        with self._state.write() as connection:
+            known = connection.execute(
+                sa.update(t.worker).where(t.worker.c.id == worker_id).values(values)
+            )
+            if not known.rowcount:
+                connection.execute(
+                    sa.insert(t.worker).values(
+                        id=worker_id, started_at=self._clock(), schedules=schedules, **values
+                    )
+                )
+        return registration
+
+    def beat(self, worker_id: str, registration: str) -> bool:
+        """Record a heartbeat; False if the registration has ended: the worker was taken over."""
+        with self._state.write() as connection:
+            result = connection.execute(
+                sa.update(t.worker)
+                .where(
+                    t.worker.c.id == worker_id,
+                    t.worker.c.registration == registration,
+                    t.worker.c.claimed_at.is_(None),
+                )
+                .values(heartbeat_at=now_of(self._state, self._clock))
+            )
+        return bool(result.rowcount)
+
+    def remove(self, worker_id: str, *, claimed_by: str | None = None) -> None:
+        """Delete the row of a worker; with `claimed_by`, only while that worker's claim holds."""
+        statement = sa.delete(t.worker).where(t.worker.c.id == worker_id)
+        if claimed_by is not None:
+            statement = statement.where(t.worker.c.claimed_by == claimed_by)
+        with self._state.write() as connection:
+            connection.execute(statement)
+
+    def alive(self) -> list[str]:
+        """The ids of the workers with schedules whose heartbeat is fresh."""
+        statement = sa.select(t.worker.c.id).where(
+            t.worker.c.schedules, t.worker.c.heartbeat_at >= self._stale()
+        )
+        with self._state.read() as connection:
+            return list(connection.scalars(statement))
+
+    def claim_dead(self, claimant: str, *, all_others: bool = False) -> list[str]:
+        """Claim the dead workers; of several claimants, one gets each.
+
+        Args:
+            claimant: the worker that takes over their work.
+            all_others: every other worker is dead, because we hold the lock of an embedded home.
+
+        Returns:
+            The ids of the claimed workers.
+
+        """
+        is_dead = t.worker.c.id != claimant
+        if not all_others:
+            stale = self._stale()
+            is_dead = sa.and_(
+                is_dead,
+                t.worker.c.heartbeat_at < stale,
+                # A claim expires like a heartbeat, because the claimant may have died.
+                sa.or_(t.worker.c.claimed_at.is_(None), t.worker.c.claimed_at < stale),
+            )
+        with self._state.read() as connection:
+            dead = list(connection.scalars(sa.select(t.worker.c.id).where(is_dead)))
+        claimed = []
+        for worker_id in dead:
+            with self._state.write() as connection:
+                won = connection.execute(
+                    sa.update(t.worker)
+                    .where(t.worker.c.id == worker_id, is_dead)
+                    .values(claimed_at=now_of(self._state, self._clock), claimed_by=claimant)
+                )
+            if won.rowcount:
+                claimed.append(worker_id)
+        return claimed
+
+    def _stale(self) -> sa.ColumnElement[datetime]:
+        """Heartbeats before this time are stale."""
+        if self._state.dialect == "postgresql":
+            return now_of(self._state, self._clock) - sa.literal(self._timeout, sa.Interval())
+        return sa.literal(
+            (self._clock() - self._timeout).astimezone(UTC).replace(tzinfo=None), sa.DateTime()
+        )
