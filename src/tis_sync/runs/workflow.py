@@ -28,6 +28,7 @@ from tis_sync.runs.run import NIGHT, Phase, Run, RunState
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import Decision, Mode
 from tis_sync.settings import Settings
+from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs.key_ranges import KeyRange
 
 RUNS_QUEUE = "tis_sync_runs"
@@ -60,6 +61,8 @@ def run_job(s: Services, run_id: str) -> RunState:
                 return _end(s, run_id, RunState.CANCELLED, blocked)
             _carry_out(s, run_id)
             return _end(s, run_id, RunState.SUCCEEDED, None)
+        except RunEndedError:
+            return s.history.get(run_id).state
         except HeldError as error:
             return _end(s, run_id, RunState.HELD, str(error))
         except IncompleteBuildError as error:
@@ -128,17 +131,26 @@ def _end(s: Services, run_id: str, state: RunState, error: str | None) -> RunSta
 
 def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
     """Plan one partition."""
-    return steps.plan_partition(s, run_id, keys, index)
+    try:
+        return steps.plan_partition(s, run_id, keys, index)
+    except RunEndedError:
+        return PartitionResult()  # nobody waits for it
 
 
 def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> int:
     """Apply the plan of one partition."""
-    return steps.apply_partition(s, run_id, keys, index)
+    try:
+        return steps.apply_partition(s, run_id, keys, index)
+    except RunEndedError:
+        return 0
 
 
 def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
     """Write the documents of one partition into a new index."""
-    return steps.fill_partition(s, run_id, keys, index)
+    try:
+        return steps.fill_partition(s, run_id, keys, index)
+    except RunEndedError:
+        return PartitionResult()
 
 
 def run_night(s: Services, night_id: str) -> RunState:

@@ -23,10 +23,18 @@ ACTIVE_STATES = ("queued", "running")  # of a run
 
 
 class WorkLostError(BaseException):
-    """The work was cancelled, or another worker continues it: stop, and record nothing.
+    """The work must stop and record nothing.
 
     Not an `Exception`, so that no handler takes it for the outcome of the work.
     """
+
+
+class TakenOverError(WorkLostError):
+    """Another worker continues the work."""
+
+
+class RunEndedError(WorkLostError):
+    """The run has ended: it was cancelled, held or failed while this part of it was in flight."""
 
 
 def now_of(state: Database, clock: Callable[[], datetime]) -> sa.ColumnElement[datetime]:
@@ -57,7 +65,8 @@ class Fence:
         """Return if the work may continue.
 
         Raises:
-            WorkLostError: the run has ended, or the registration has.
+            RunEndedError: the run has ended.
+            TakenOverError: the registration has ended.
 
         """
         is_active = (
@@ -76,9 +85,9 @@ class Fence:
         with self.state.read() as connection:
             active, registered = connection.execute(sa.select(is_active, is_registered)).one()
         if not active:
-            raise WorkLostError(f"run {self.run_id[:8]} has ended")
+            raise RunEndedError(f"run {self.run_id[:8]} has ended")
         if not registered:
-            raise WorkLostError(f"another worker has taken over run {self.run_id[:8]}")
+            raise TakenOverError(f"another worker has taken over run {self.run_id[:8]}")
 
 
 class Workers:
