@@ -8,20 +8,22 @@ from typing import Any
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from dbos import DBOS
 
 from tests.conftest import NOW, TODAY, Clock
 from tests.running import run_job, run_night, wait_for, working
 from tests.world import World
-from tis_sync.alarms.catalogue import FAILED, OVERDUE
+from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
-from tis_sync.errors import DeliveryError, UsageError
+from tis_sync.errors import DeliveryError, LockedError, UsageError
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.reconcile import table_apply
-from tis_sync.runs import steps, workflow
+from tis_sync.runs import partition, steps, workflow
+from tis_sync.runs.end import end_run
 from tis_sync.runs.request import request_night, request_run
-from tis_sync.runs.run import Run, RunOptions, RunState, Trigger
+from tis_sync.runs.run import Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.search.embedded import EmbeddedEngine
@@ -58,15 +60,15 @@ def pairs(world: World) -> int:
 
 def before_applying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Do something once, after a plan was judged and before any of it is applied; forget plans."""
-    apply, waiting = steps.partition.apply, [act]
+    apply, waiting = partition.apply, [act]
 
-    def applying(s: Services, run: Run, keys: Any, *rest: Any) -> int:
+    def applying(s: Services, run: Run, *rest: Any) -> int:
         while waiting:
             waiting.pop()()
         s.workspaces.drop(run.id)  # as after a crash
-        return apply(s, run, keys, *rest)
+        return apply(s, run, *rest)
 
-    monkeypatch.setattr(steps.partition, "apply", applying)
+    monkeypatch.setattr(partition, "apply", applying)
 
 
 # The guard
@@ -234,7 +236,7 @@ def test_a_night_runs_every_job_itself_after_an_active_run(services: Services) -
                   for run in services.history.children(night.id)):  # fmt: skip
         pass
     assert services.history.get(night.id).is_active
-    start_runs(services, workflow.end.end_run(services, active.id, RunState.SUCCEEDED, None))
+    start_runs(services, end_run(services, active.id, RunState.SUCCEEDED, None))
     night, *runs = wait_for(services, night.id)
     assert night.state == "succeeded"
     assert sorted(run.job for run in runs) == sorted(job.name for job in JOBS)
@@ -247,14 +249,14 @@ def test_a_schedule_that_comes_during_a_run_starts_when_the_run_has_ended(
     active = request(services, INDEX)
     services.history.begin(active.id, services.clock())
     assert steps.request_scheduled(services, INDEX) == []
-    (following,) = workflow.end.end_run(services, active.id, RunState.SUCCEEDED, None)
+    (following,) = end_run(services, active.id, RunState.SUCCEEDED, None)
     assert services.history.get(following).trigger == Trigger.SCHEDULE
 
 
 def test_a_schedule_is_satisfied_by_a_run_that_has_not_begun(services: Services) -> None:
     active = request(services, INDEX)
     assert steps.request_scheduled(services, INDEX) == []
-    assert workflow.end.end_run(services, active.id, RunState.SUCCEEDED, None) == []
+    assert end_run(services, active.id, RunState.SUCCEEDED, None) == []
 
 
 # Every ending
@@ -273,13 +275,13 @@ def test_however_a_run_ends_its_lock_build_and_follow_ups_are_settled(
         building = steps.begin_build(services, run.id)
         steps.fill_partition(services, run.id, prepared.ranges[0], building)
         assert services.search().exists(PERSONS, building)
-        rerun = steps.Rerun(Trigger.FOLLOW_UP, "t")
+        rerun = Rerun(Trigger.FOLLOW_UP, "t")
         assert services.history.request_rerun(run.id, rerun)
-        services.alarms.open(steps.end.SLOW, INDEX, "slow.", services.clock(), run=run.id[:8])
+        services.alarms.open(SLOW, INDEX, "slow.", services.clock(), run=run.id[:8])
         if ending == "cancelled":
             workflow.cancel(services, run.id)
         else:
-            monkeypatch.setattr(workflow.DBOS, "get_workflow_status", lambda _: _Status("ERROR"))
+            monkeypatch.setattr(DBOS, "get_workflow_status", lambda _: _Status("ERROR"))
             workflow.recover_runs(services)
         assert not services.history.get(run.id).is_active
         assert not services.search().exists(PERSONS, building)
@@ -343,7 +345,7 @@ def test_each_step_of_a_resumed_run_takes_the_lock_again(
         shedlock.release(embedded_tcs.database, job.lock_name, run.lock_owner, services.clock())
         later = services.clock() + timedelta(seconds=1)
         assert _take(embedded_tcs, job.lock_name, later) is None  # the Java service has it now
-        with pytest.raises(steps.LockedError, match="java-host"):
+        with pytest.raises(LockedError, match="java-host"):
             steps.plan_partition(services, run.id, prepared.ranges[0], None)
         workflow.cancel(services, run.id)
 
@@ -420,7 +422,7 @@ def test_partitions_are_applied_in_transactions_that_end_with_the_fence(
     def lost() -> None:
         raise TakenOverError
 
-    spec = PERSON_OWNER.target.spec  # type: ignore[union-attr]
+    spec = PERSON_OWNER.target.spec
     rows = pl.LazyFrame({"id": [1], "owner": ["N"], "rule": ["P1"]})
     plan = difference(spec, rows, rows.clear())  # type: ignore[arg-type]
     with pytest.raises(TakenOverError):
