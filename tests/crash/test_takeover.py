@@ -31,6 +31,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.base import AsOf, IndexTarget, TableTarget
 from tis_sync.jobs.catalogue import JOBS
+from tis_sync.jobs.person_index import PERSONS
 from tis_sync.reconcile import index_plan
 from tis_sync.reconcile.table_plan import difference
 from tis_sync.runs.request import request_night
@@ -134,7 +135,7 @@ def until(true: object, seconds: float = 90.0) -> None:
         time.sleep(0.1)
 
 
-def spoil(world: World, address: str, draw: random.Random) -> None:
+def spoil(services: Services, world: World, address: str, draw: random.Random) -> None:
     """Make derived data wrong in random places: lost, surplus, doubled and wrong records."""
     modulus = draw.randint(2, 9)
     trust = t.PersonTrust
@@ -154,19 +155,15 @@ def spoil(world: World, address: str, draw: random.Random) -> None:
     ]
     for statement in draw.sample(statements, draw.randint(2, len(statements))):
         world.execute(statement)
-    indexes = json.load(urlopen(f"{address}/_alias/persons")) if draw.random() < 0.7 else {}
-    for index in indexes:
-        if draw.random() < 0.4:
-            urlopen(Request(f"{address}/{index}", method="DELETE")).close()
-        else:
-            body = {"query": {"range": {"personId": {"lt": draw.randint(20, 900)}}}}
-            headers = {"content-type": "application/json"}
-            call = Request(
-                f"{address}/{index}/_delete_by_query?refresh=true",
-                json.dumps(body).encode(),
-                headers,
-            )
-            urlopen(call).close()
+    live = services.search().live(PERSONS)
+    if live is None or draw.random() < 0.3:
+        return
+    if draw.random() < 0.4:
+        urlopen(Request(f"{address}/{live.name}", method="DELETE")).close()
+        return
+    body = {"query": {"range": {"personId": {"lt": draw.randint(20, 900)}}}}
+    url = f"{address}/{live.name}/_delete_by_query?refresh=true"
+    urlopen(Request(url, json.dumps(body).encode(), {"content-type": "application/json"})).close()
 
 
 def in_flight(services: Services) -> Counter[str]:
@@ -225,7 +222,11 @@ def leftovers(services: Services, address: str) -> list[str]:
             found.append(f"indexes {sorted(names)}")
     found += [f"active {run.job}" for run in services.history.all_active()]
     found += [f"to clean up {run.job}" for run in services.history.to_clean_up()]
-    found += [f"alarm {a.kind.name} {a.subject}: {a.text}" for a in services.alarms.open_alarms()]
+    found += [
+        f"alarm {alarm.kind.name} {alarm.subject}: {alarm.text}"
+        for alarm in services.alarms.open_alarms()
+        if "CLOCK_OFFSET" not in alarm.subject  # which is true in these tests
+    ]
     with services.state.read() as connection:
         losses = sa.select(sa.func.count()).select_from(state.loss)
         if connection.scalar(losses):
@@ -240,7 +241,7 @@ def test_a_night_survives_the_death_and_the_return_of_a_worker(
     disturbed: Counter[str] = Counter()
     in_the_middle = 0
     for number in range(ROUNDS):
-        spoil(mariadb_tcs, elasticsearch, draw)
+        spoil(services, mariadb_tcs, elasticsearch, draw)
         until(lambda: len(services.workers.alive()) == 2)
         night = request_night(
             services, trigger=Trigger.START, requested_by="test", options=RunOptions()
@@ -300,7 +301,7 @@ def test_a_worker_whose_clock_is_five_minutes_wrong_is_neither_taken_over_nor_ta
                 connection.execute(sa.select(state.worker.c.id, state.worker.c.registration)).all()
             )
         assert after == registered
-        assert services.alarms.open_alarms() == []
+        assert leftovers(services, elasticsearch) == []
     finally:
         crew.end()
         other.end()

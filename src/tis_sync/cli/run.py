@@ -28,7 +28,7 @@ EXIT_CODES = {RunState.SUCCEEDED: 0, RunState.HELD: HeldError.exit_code}  # any 
 SET_ASIDE_SHOWN = 10
 
 Approve = Annotated[
-    bool, typer.Option("--approve", help="Apply a plan even if the guard would hold it.")
+    bool, typer.Option("--approve", help="Apply the plan that the guard held last.")
 ]
 Jobs = Annotated[list[str] | None, typer.Argument(help="Jobs. Default: all.")]
 
@@ -144,7 +144,7 @@ def cancel(
 def resume(
     runs: Annotated[list[str], typer.Argument(help="Ids of runs, or unique prefixes of them.")],
 ) -> None:
-    """Resume cancelled runs; a worker carries them out."""
+    """Start cancelled runs again, for the same days; a worker carries them out."""
     s = Services(load_settings())
     for run in runs:
         resumed = actions.resume(s, actor(), run)

@@ -47,7 +47,7 @@ class RunRequest(BaseModel):
     )
     dry_run: bool = Field(False, description="Plan, write nothing.")
     rebuild: bool = Field(False, description="Replace the whole table, or build a new index.")
-    approve: bool = Field(False, description="Apply the plan even if the guard would hold it.")
+    approve: bool = Field(False, description="Apply the plan that the guard held last. 400 if none is held.")
     follow_ups: bool = Field(
         True, description="Run the jobs that follow this one, if it changed something."
     )
@@ -62,7 +62,7 @@ class NightRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    approve: bool = Field(False, description="Apply plans even if the guard would hold them.")
+    approve: bool = Field(False, description="Apply the plans that the guard held last.")
 
 
 @router.get("/jobs")
