@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from tis_sync.db.database import Database
 from tis_sync.tcs.tables import Shedlock
 
+RELEASED_AGO = timedelta(hours=1)  # more than clocks differ by
+
 
 def take(
     database: Database, name: str, owner: str, now: datetime, longest: timedelta
@@ -89,12 +91,16 @@ def prolong(
 
 
 def release(database: Database, name: str, owner: str, now: datetime) -> None:
-    """Release a lock; do nothing if it has another owner."""
+    """Release a lock; do nothing if it has another owner.
+
+    The lock then ended an hour ago, so that a machine whose clock is behind finds it free too, and
+    a `prolong` of another process that began before finds nothing to prolong.
+    """
     with database.write() as connection:
         connection.execute(
             sa.update(Shedlock)
             .where(Shedlock.c.name == name, Shedlock.c.locked_by == owner)
-            .values(lock_until=_utc(now))
+            .values(lock_until=_utc(now) - RELEASED_AGO)
         )
 
 

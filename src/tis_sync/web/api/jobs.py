@@ -47,7 +47,9 @@ class RunRequest(BaseModel):
     )
     dry_run: bool = Field(False, description="Plan, write nothing.")
     rebuild: bool = Field(False, description="Replace the whole table, or build a new index.")
-    approve: bool = Field(False, description="Apply the plan that the guard held last. 400 if none is held.")
+    approve: bool = Field(
+        False, description="Apply the plan that the guard held last. 400 if none is held."
+    )
     follow_ups: bool = Field(
         True, description="Run the jobs that follow this one, if it changed something."
     )
