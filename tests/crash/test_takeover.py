@@ -26,14 +26,12 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import AHEAD_SECONDS, TODAY, SearchUrl
+from tests.verifying import differences
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
-from tis_sync.jobs.base import AsOf, IndexTarget, TableTarget
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_index import PERSONS
-from tis_sync.reconcile import index_plan
-from tis_sync.reconcile.table_plan import difference
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.services import Services
@@ -41,9 +39,6 @@ from tis_sync.runs.workflow import start_night
 from tis_sync.settings import Settings
 from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t
-from tis_sync.tcs.key_ranges import ALL_KEYS
-from tis_sync.tcs.read import Read
-from tis_sync.tcs.source import Source
 
 pytestmark = pytest.mark.servers
 
@@ -174,38 +169,6 @@ def in_flight(services: Services) -> Counter[str]:
     )
     with services.state.read() as connection:
         return Counter({str(row[0]): int(row[1]) for row in connection.execute(counted)})
-
-
-def differences(services: Services, world: World) -> dict[str, str]:
-    """What is not as after an undisturbed night, by job."""
-    wrong: dict[str, str] = {}
-    as_of = AsOf.on(TODAY)
-    for job in JOBS:
-        source = Source(world.database, TODAY)
-        target = job.target
-        if isinstance(target, TableTarget):
-            spec = target.spec
-            existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)
-            frames = source.load((*target.reads, existing), ALL_KEYS).frames
-            plan = difference(
-                spec,
-                target.desired(frames, as_of),
-                frames[spec.table.name].lazy(),
-                target.allowed(frames) if target.allowed else None,
-            )
-            if not plan.is_empty:
-                wrong[job.name] = f"{plan.added}{plan.changed}{plan.removed}{plan.duplicates}"
-            continue
-        assert isinstance(target, IndexTarget)
-        views = target.views(source.load(target.reads, ALL_KEYS).frames, as_of).collect()
-        live = services.search().live(target.spec)
-        if live is None or services.search().refresh(live.name) != views.height:
-            wrong[job.name] = f"{live} instead of {views.height} documents"
-            continue
-        planned = index_plan.difference(services.search(), live.name, views, target.form, ALL_KEYS)
-        if not planned.is_empty:
-            wrong[job.name] = f"{planned.added}{planned.changed}{planned.removed}"
-    return wrong
 
 
 def leftovers(services: Services, address: str) -> list[str]:
