@@ -164,6 +164,38 @@ def test_a_status_that_would_change_for_many_records_is_held(
     assert run.state == "succeeded", run.error
 
 
+def test_a_changeover_that_replaces_documents_but_loses_nobody_is_not_held(
+    services: Services, embedded_tcs: World
+) -> None:
+    """Most documents get another id, because their placements end and others begin."""
+    (first,) = run_job(services, INDEX)
+    placement = t.Placement
+    ends, begins = TODAY - timedelta(days=1), TODAY
+    is_current = sa.and_(placement.c.dateFrom <= TODAY, placement.c.dateTo >= TODAY)
+    columns = [c for c in placement.columns if c.name not in {"id", "dateFrom", "dateTo"}]
+    ending = [placement.c.id + 1_000_000, sa.literal(begins), sa.literal(begins), *columns]
+    names = ["id", "dateFrom", "dateTo", *(c.name for c in columns)]
+    embedded_tcs.execute(sa.update(placement).values(intrepidId=None))
+    embedded_tcs.execute(
+        sa.insert(placement).from_select(names, sa.select(*ending).where(is_current))
+    )
+    is_old = sa.and_(is_current, placement.c.id < 1_000_000)
+    embedded_tcs.execute(sa.update(placement).where(is_old).values(dateTo=ends))
+    (run,) = run_job(services, INDEX)
+    assert run.state == "succeeded", run.error
+    assert (run.added or 0) > 0.3 * (first.size or 0)
+    assert run.size == first.size
+
+
+def test_people_who_would_vanish_from_search_are_held(
+    services: Services, embedded_tcs: World
+) -> None:
+    run_job(services, INDEX)
+    embedded_tcs.execute(sa.delete(t.ContactDetails).where(t.ContactDetails.c.id % 4 == 0))
+    (run,) = run_job(services, INDEX)
+    assert run.state == "held"
+
+
 # Builds
 
 

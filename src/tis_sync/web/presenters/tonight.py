@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from tis_sync.alarms.store import Alarm
 from tis_sync.errors import TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
-from tis_sync.jobs.catalogue import JOBS
+from tis_sync.jobs.catalogue import JOBS, upstream
 from tis_sync.runs.cluster import live_workers
 from tis_sync.runs.run import NIGHT, Run, RunState
 from tis_sync.runs.schedule import times
@@ -78,6 +78,8 @@ class IndexTonight:
         error: why the search server does not report it.
         updated_at: when the last successful run ended.
         verified: the last successful dry run, which compares every document.
+        unfinished: what keeps it from being up to date: the last run of its job, or of an upstream
+            job, that failed or was held or cancelled ("PersonOwnerRebuildJob failed").
 
     """
 
@@ -88,11 +90,12 @@ class IndexTonight:
     error: str | None
     updated_at: datetime | None
     verified: Run | None
+    unfinished: list[str]
 
     @property
     def is_complete(self) -> bool:
-        """Whether it contains as many documents as expected."""
-        return self.indexed is not None and self.indexed == self.expected
+        """Whether it contains as many documents as expected, and nothing keeps it out of date."""
+        return self.indexed is not None and self.indexed == self.expected and not self.unfinished
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def tonight(s: Services, index_counts: Callable[[], IndexCounts]) -> Tonight:
         graph=graph(),
         longest=max(durations, default=0.0),
         indexes=[
-            _index_tonight(job, job.target, runs[job.name], dry_runs.get(job.name), counts)
+            _index_tonight(job, job.target, runs, dry_runs.get(job.name), counts)
             for job in JOBS
             if isinstance(job.target, IndexTarget)
         ],
@@ -213,11 +216,19 @@ def _job_tonight(job: Job, runs: list[Run], midnight: datetime, at: clock_time) 
 
 
 def _index_tonight(
-    job: Job, target: IndexTarget, runs: list[Run], verified: Run | None, counts: IndexCounts
+    job: Job,
+    target: IndexTarget,
+    runs: Mapping[str, list[Run]],
+    verified: Run | None,
+    counts: IndexCounts,
 ) -> IndexTonight:
     alias = target.spec.alias
-    success = next((run for run in runs if run.state == RunState.SUCCEEDED), None)
+    success = next((run for run in runs[job.name] if run.state == RunState.SUCCEEDED), None)
     count = counts[alias]
+    last = [
+        next((run for run in runs[name] if not run.is_active and not run.past_day), None)
+        for name in (job.name, *sorted(upstream(job)))
+    ]
     return IndexTonight(
         alias=alias,
         job=job,
@@ -226,4 +237,9 @@ def _index_tonight(
         error=count if isinstance(count, str) else None,
         updated_at=None if success is None else success.finished_at,
         verified=verified,
+        unfinished=[
+            f"{run.job} {run.state}"
+            for run in last
+            if run is not None and run.state != RunState.SUCCEEDED
+        ],
     )
