@@ -1,7 +1,8 @@
 """Run `tis-sync` and kill it (SIGKILL) at a named point: `driver.py POINT COUNT -- ARGS`.
 
 A point is FUNCTION:before or FUNCTION:after; the process dies at the COUNT-th call. `time:SECONDS`
-kills it after so many seconds. The program itself knows nothing of this.
+kills it after so many seconds. With `:suspend` at the end of a point, the process stops (SIGSTOP)
+instead, until it is continued. The program itself knows nothing of this.
 """
 
 import os
@@ -25,6 +26,7 @@ from tis_sync.runs import end, partition
 from tis_sync.runs.history import History
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.rest import RestEngine
+from tis_sync.state.liveness import Fence
 
 # The objects and attributes that are wrapped, by the name of the point.
 POINTS: dict[str, list[tuple[Any, str]]] = {
@@ -53,15 +55,17 @@ POINTS: dict[str, list[tuple[Any, str]]] = {
     "store-record": [(external_records, "store_external_records")],
     "store-dead-letter": [(dead_letters, "store")],
     "events-sent": [(outbox, "mark_sent")],
+    "fence": [(Fence, "__call__")],
 }
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(number: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
 
 
 def arm(point: str, number: int) -> None:
-    name, _, moment = point.partition(":")
+    name, moment, *suspend = point.split(":")
+    fatal = signal.SIGSTOP if suspend else signal.SIGKILL
     if name == "time":
         threading.Timer(float(moment), die).start()
         return
@@ -74,10 +78,10 @@ def arm(point: str, number: int) -> None:
             with lock:
                 here = next(calls) == number
             if here and moment == "before":
-                die()
+                die(fatal)
             result = _original(*args, **kwargs)
             if here and moment == "after":
-                die()
+                die(fatal)
             return result
 
         setattr(owner, attribute, wrapped)
