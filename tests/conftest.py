@@ -185,14 +185,13 @@ def search_url(request: pytest.FixtureRequest, tmp_path: Path) -> SearchUrl:
 
 
 def drop_indexes(address: str) -> None:
-    """Drop our indexes and those of the Java service from a search server."""
-    import json
-    from urllib.request import Request, urlopen
+    """Drop our indexes and those of the Java service from a search server, also blocked ones."""
+    from tests.search_server import send
 
-    with urlopen(f"{address}/_cat/indices/persons*,posts*?format=json") as reply:
-        names = [index["index"] for index in json.load(reply)]
-    for name in names:
-        urlopen(Request(f"{address}/{name}", method="DELETE")).close()
+    for index in send(address, "GET", "/_cat/indices/persons*,posts*?format=json"):
+        blocks = {f"index.blocks.{kind}": None for kind in ("read_only", "metadata")}
+        send(address, "PUT", f"/{index['index']}/_settings", blocks)
+        send(address, "DELETE", f"/{index['index']}")
 
 
 @pytest.fixture(params=["embedded", "elasticsearch", "opensearch"])

@@ -13,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 Fault = str
-"""none, 429, 503, 413, items (some items 429), cut (before the server), cut-after, slow."""
+"""none, 429, 503, 413, items (some items 429), cut (before the server), cut-after, slow; the user
+lacks a right: 403, items-403."""
+KINDS = {"429": "es_rejected_execution_exception", "403": "security_exception"}
 DROPPED = {"host", "connection", "content-length"}
 Choose = Callable[[bytes], Fault]
 
@@ -68,10 +70,16 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self._cut()
             return
-        if fault in {"429", "503", "413"}:
-            kind = {"429": "es_rejected_execution_exception"}.get(fault, "trouble")
+        if fault in {"429", "503", "413", "403"}:
+            kind = KINDS.get(fault, "trouble")
             error = {"error": {"type": kind, "reason": "made by the proxy"}, "status": int(fault)}
             self._answer(int(fault), [], json.dumps(error).encode())
+            return
+        if fault == "items-403":
+            error = {"type": KINDS["403"], "reason": "made by the proxy"}
+            count = len(body.splitlines()) // 2
+            items = [{"index": {"status": 403, "error": error}}] * count
+            self._answer(200, [], json.dumps({"errors": True, "items": items}).encode())
             return
         if fault == "slow":
             time.sleep(0.4)

@@ -43,6 +43,7 @@ CLOCK_SECONDS = 30.0  # how far TCS's clock may differ from ours
 SUCCESS_HOURS = 25.0  # a nightly job must have succeeded within a day and a late start
 RECORDS_HOURS = 1.0  # records for ESR are refreshed four times an hour
 LONGEST_REASON = 160  # characters of an unexpected error that are shown
+LIFT_BLOCK = "free disk space on the search server, and lift the block of the index"
 SEE_REASON = "fix the cause that the message names"  # for a check that could not run
 
 OK, DRIFTED, MISSING = CheckState.OK, CheckState.DRIFTED, CheckState.MISSING
@@ -205,12 +206,23 @@ def _search(s: Services) -> Iterator[Finding]:
         live = s.search().live(spec)
         if live is None:
             yield Finding(name, MISSING, "the alias does not exist", remedy)
+        elif len(live.names) > 1:
+            indexes = f"the alias stands for {len(live.names)} indexes: {', '.join(live.names)}"
+            yield Finding(name, DRIFTED, indexes, remedy)
+        elif live.name == spec.alias:
+            concrete = "an index, not an alias, has this name; it was not built by tis-sync"
+            yield Finding(name, DRIFTED, concrete, remedy)
         elif not live.ours:
             yield Finding(name, DRIFTED, f"{live.name} was not built by tis-sync", remedy)
         elif live.version != spec.version:
             yield Finding(name, DRIFTED, f"{live.name} has the mapping of another version", remedy)
+        elif live.blocks:
+            blocked = f"the server refuses changes of {live.name}: {', '.join(live.blocks)}"
+            yield Finding(name, DRIFTED, blocked, LIFT_BLOCK)
         else:
-            yield Finding(name, OK, f"{live.documents:,} documents")
+            # TCS writes such documents at every edit, so by day they are no drift.
+            note = f", and {live.foreign:,} that others have written" if live.foreign else ""
+            yield Finding(name, OK, f"{live.documents:,} documents{note}")
 
 
 def _destination(s: Services) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ class SourceError(TisSyncError):
 
 
 class PlanOutdatedError(TisSyncError):
-    """TCS changed after a plan was made, so the plan must be made again."""
+    """TCS or the index changed after a plan was made, so the plan must be made again."""
 
 
 class DeliveryError(TisSyncError):
@@ -54,6 +54,12 @@ class DeliveryError(TisSyncError):
 
 class IncompleteBuildError(DeliveryError):
     """A new index does not contain exactly the documents that were sent to it."""
+
+
+class IndexUnavailableError(TisSyncError):
+    """An index is blocked, closed or gone, or the disk of its server is full."""
+
+    transient = True
 
 
 class DestinationError(TisSyncError):

@@ -1,10 +1,16 @@
 """The embedded engine recognises a full disk by Tantivy's real errors."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.servers.documents import SPEC, build, people
+from tis_sync.errors import SchemaError
+from tis_sync.search.embedded import EmbeddedEngine
+from tis_sync.search.model import Query
 
 ROOT = Path(__file__).parent.parent.parent
 WRITE = """
@@ -39,6 +45,21 @@ def write_with_limit(folder: Path, largest_file: int, free: int) -> str:
         check=True,
         cwd=ROOT,
     ).stdout
+
+
+def test_an_index_whose_folder_was_deleted_counts_as_missing_and_is_built_again(
+    tmp_path: Path,
+) -> None:
+    engine = EmbeddedEngine(tmp_path / "search")
+    engine.check()
+    index = build(engine, people(3), "one")
+    assert engine.position([index]) == {index: []}
+    shutil.rmtree(tmp_path / "search" / index)
+    assert engine.live(SPEC) is None
+    with pytest.raises(SchemaError, match="There is no index persons yet"):
+        engine.query(SPEC, Query(""))
+    build(engine, people(3), "two")
+    assert engine.query(SPEC, Query("")).total == 3
 
 
 # The thread that meets the limit first decides whether the error contains its cause.

@@ -17,7 +17,7 @@ from tis_sync.jobs.base import IndexTarget, TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile import index_plan as index_plans
 from tis_sync.reconcile import table_apply
-from tis_sync.reconcile.index_plan import NO_KEYS, IndexPlan
+from tis_sync.reconcile.index_plan import IndexPlan
 from tis_sync.reconcile.losses import hashes
 from tis_sync.reconcile.table_plan import OLD, Plan, difference
 from tis_sync.reconcile.workspace import Workspace
@@ -42,7 +42,9 @@ class PartitionResult:
     Attributes:
         considered: records that should exist.
         existing: records that exist, without duplicates.
-        added, changed, removed, duplicates: records that the plan adds, changes or removes.
+        added, changed, removed: records that the plan adds, changes or removes.
+        duplicates: surplus records that it removes: repeated rows of a table, or documents of an
+            index that we did not write.
         lost: records that the guard counts (see `Plan.lost`), without those of an approved plan.
         set_aside: records that could not be used.
         sample: the first records of each kind.
@@ -118,7 +120,7 @@ def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionR
 
 
 def apply(s: Services, run: Run, keys: KeyRange, index: str | None, fence: Fence) -> int:
-    """Apply the plan of one partition; if TCS has changed in the meantime, plan again a few times.
+    """Apply the plan of one partition; if its target has changed since, plan again a few times.
 
     A plan that was made again is judged again, so that nothing is lost that the guard has not seen.
 
@@ -133,7 +135,7 @@ def apply(s: Services, run: Run, keys: KeyRange, index: str | None, fence: Fence
         The number of documents that the search server refused permanently.
 
     Raises:
-        PlanOutdatedError: TCS kept changing what was planned.
+        PlanOutdatedError: TCS, or somebody who writes to the index, kept changing the target.
         HeldError: a plan was made again, and the guard objects to it.
 
     """
@@ -141,28 +143,28 @@ def apply(s: Services, run: Run, keys: KeyRange, index: str | None, fence: Fence
     workspace = _workspace(s, run)
     for attempt in range(1, PLANS_PER_PARTITION + 1):
         planned = workspace.take(keys)
-        if isinstance(target, TableTarget):
-            try:
+        again = attempt > 1
+        try:
+            if isinstance(target, TableTarget):
                 with s.tcs().lock(lock_name(s, target, keys)):
                     if not isinstance(planned, Plan):
-                        planned, _ = _plan_table(s, run, target, keys, again=attempt > 1)
+                        planned, _ = _plan_table(s, run, target, keys, again=again)
                         checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
                     table_apply.apply(s.tcs(), target.spec, planned, fence)
-            except PlanOutdatedError as error:
-                if attempt == PLANS_PER_PARTITION:
-                    raise PlanOutdatedError(
-                        f"{error}. The plan was made {attempt} times, and TCS changed each time. "
-                        f"Run the job again when TCS is less busy: `tis-sync run {run.job}`."
-                    ) from error
-                continue
-            return 0
-        assert index is not None
-        if not isinstance(planned, IndexPlan):
-            planned, _ = _plan_index(s, run, target, keys, index)
-            checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
-        documents = _fenced(fence, iter([planned.added, planned.changed]))
-        delivery = s.search().write(index, documents, planned.removed)
-        return _refused(s, run, delivery.refused)
+                return 0
+            assert index is not None
+            if not isinstance(planned, IndexPlan):
+                planned, _ = _plan_index(s, run, target, keys, index, again=again)
+                checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
+            documents = _fenced(fence, iter([planned.added, planned.changed]))
+            return _refused(s, run, s.search().write(index, documents, planned.removed).refused)
+        except PlanOutdatedError as error:
+            if attempt == PLANS_PER_PARTITION:
+                changed = "TCS" if index is None else f"TCS or the index {index}"
+                raise PlanOutdatedError(
+                    f"{error}. The plan was made {attempt} times, and {changed} changed each time. "
+                    f"Run the job again when TCS is less busy: `tis-sync run {run.job}`."
+                ) from error
     raise AssertionError
 
 
@@ -241,7 +243,13 @@ def _fenced(fence: Fence, documents: Iterator[pl.DataFrame]) -> Iterator[pl.Data
 
 
 def _workspace(s: Services, run: Run) -> Workspace:
-    night = run.parent if run.trigger == Trigger.NIGHT else None
+    """What this process keeps for the run.
+
+    The reads that the runs of a night share can be older than the run. An index job must not use
+    them: it would undo what TCS has written to the index in between.
+    """
+    is_index = isinstance(JOB_BY_NAME[run.job].target, IndexTarget)
+    night = run.parent if run.trigger == Trigger.NIGHT and not is_index else None
     return s.workspaces.of(run.id, night, s.tcs(), run.as_of.today)
 
 
@@ -273,23 +281,26 @@ def _fitting(
 
 
 def _views(
-    s: Services, run: Run, target: IndexTarget, keys: KeyRange
+    s: Services, run: Run, target: IndexTarget, keys: KeyRange, *, again: bool = False
 ) -> tuple[pl.DataFrame, list[SetAside]]:
-    loaded = _workspace(s, run).source.load(target.reads, keys)
+    loaded = _workspace(s, run).source.load(target.reads, keys, fresh=again)
     return target.views(loaded.frames, run.as_of).collect(), loaded.set_aside
 
 
 def _plan_index(
-    s: Services, run: Run, target: IndexTarget, keys: KeyRange, index: str
+    s: Services, run: Run, target: IndexTarget, keys: KeyRange, index: str, *, again: bool = False
 ) -> tuple[IndexPlan, list[SetAside]]:
-    views, unfit = _views(s, run, target, keys)
+    """Plan a partition; with `again`, read TCS again, because the index no longer fits the plan."""
+    if again:
+        s.search().refresh(index)
+    views, unfit = _views(s, run, target, keys, again=again)
     return index_plans.difference(s.search(), index, views, target.form, keys), unfit
 
 
 def _all_new(views: pl.DataFrame, target: IndexTarget) -> IndexPlan:
     """A plan that adds everything; only its first documents are encoded."""
     first = encode(views.head(SAMPLE_ROWS), target.form)
-    return IndexPlan(first, first.clear(), [], views.height, 0, NO_KEYS)
+    return IndexPlan(first, first.clear(), views.height, 0)
 
 
 def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
@@ -313,17 +324,19 @@ def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
 
 def _index_result(planned: IndexPlan) -> PartitionResult:
     kinds = {
-        "added": planned.added.head(SAMPLE_ROWS).select("id", "body").to_dicts(),
-        "changed": planned.changed.head(SAMPLE_ROWS).select("id", "body").to_dicts(),
-        "removed": [{"id": i} for i in planned.removed[:SAMPLE_ROWS]],
+        "added": planned.added.select("id", "body"),
+        "changed": planned.changed.select("id", "body"),
+        "removed": planned.removed.select("id"),
+        "duplicates": planned.foreign.select("id"),
     }
     return PartitionResult(
         considered=planned.considered,
         existing=planned.existing,
         added=planned.added.height,
         changed=planned.changed.height,
-        removed=len(planned.removed),
-        sample={k: rows for k, rows in kinds.items() if rows},
+        removed=planned.removed.height,
+        duplicates=planned.foreign.height,
+        sample={k: f.head(SAMPLE_ROWS).to_dicts() for k, f in kinds.items() if not f.is_empty()},
     )
 
 

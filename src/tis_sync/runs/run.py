@@ -94,7 +94,8 @@ class RunDetail:
 
     Attributes:
         sample: for a dry run, the first records of each kind that it would write.
-        duplicates: surplus rows of a table that the run removed.
+        duplicates: surplus records that the run removed: repeated rows of a table, or documents of
+            an index that we did not write. They are included in the count `removed`.
         shrinkage: how many records fewer a new index or table would have contained.
 
     """

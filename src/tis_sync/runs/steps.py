@@ -5,8 +5,8 @@ Every error leaves a step as a `TisSyncError` with a message for people.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 
@@ -14,7 +14,12 @@ import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import FAILED
 from tis_sync.durable import step
-from tis_sync.errors import AlreadyRunningError, IncompleteBuildError, LockedError
+from tis_sync.errors import (
+    AlreadyRunningError,
+    IncompleteBuildError,
+    LockedError,
+    PlanOutdatedError,
+)
 from tis_sync.jobs.base import IndexTarget, Job, TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME, night_order, upstream
 from tis_sync.logs import get, run_log
@@ -25,7 +30,7 @@ from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import Phase, Rerun, Run, RunDetail, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.search.model import KEYS_PER_BUCKET
+from tis_sync.search.model import KEYS_PER_BUCKET, LiveIndex, Position
 from tis_sync.state.liveness import Fence
 from tis_sync.tcs import schema, shedlock
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange, key_ranges
@@ -60,12 +65,14 @@ class Prepared:
         ranges: the partitions.
         mode: how the run brings its target to the desired state.
         index: the live index, if it is changed in place.
+        position: how far the live index was written before the run read anything.
 
     """
 
     ranges: list[KeyRange]
     mode: Mode
     index: str | None
+    position: Position = field(default_factory=dict)
 
 
 @step
@@ -117,14 +124,18 @@ def prepare(s: Services, run_id: str) -> Prepared:
         tcs = s.tcs()
         schema.require(tcs, {table: sorted(names) for table, names in job.needed().items()})
         _hold_java_lock(s, run)
-        mode, index = _mode(s, job, run)
+        # What was read before is older than the position of the index.
+        s.workspaces.drop(run_id)
+        mode, live = _mode(s, job, run)
+        position = {} if live is None else s.search().position(live.names)
         ranges = key_ranges(
             tcs, _key_columns(job), s.settings.partition_keys, multiple_of=KEYS_PER_BUCKET
         )
         log.info("started", job=job.name, partitions=len(ranges), today=str(run.as_of.today))
     if s.settings.notify_runs and not run.options.dry_run:
         s.notify(f"{job.name} started", f"Run {run.id[:8]}, requested by {run.requested_by}.")
-    return Prepared(ranges, mode, index)
+    index = live.name if live is not None and mode == Mode.IN_PLACE else None
+    return Prepared(ranges, mode, index, position)
 
 
 @step
@@ -244,8 +255,20 @@ def begin_build(s: Services, run_id: str) -> str:
 
 
 @step
-def publish(s: Services, run_id: str, index: str, filled: list[PartitionResult]) -> None:
+def publish(
+    s: Services, run_id: str, index: str, filled: list[PartitionResult], position: Position
+) -> None:
     """Compare a finished index with its source and its usual size, and make it live.
+
+    What others wrote during the build went to the previous index. Then the run is followed by
+    another one, which compares the new index with what TCS contains by then.
+
+    Args:
+        s: settings, clock and servers.
+        run_id: the run.
+        index: the finished index.
+        filled: the results of its partitions.
+        position: how far the live index was written before the run read anything.
 
     Raises:
         IncompleteBuildError: the index does not contain exactly the documents that were sent.
@@ -281,15 +304,32 @@ def publish(s: Services, run_id: str, index: str, filled: list[PartitionResult])
     checks.check_size(s, run, size)
     fence()
     s.search().publish(spec, index)
+    before = set() if live is None else set(live.names) - {index}
+    if before != set(position) or s.search().position(list(position)) != position:
+        _run_again(s, run, "the previous index was written to during the build")
     with run_log(run_id) as log:
         log.info("published", index=index, documents=size)
 
 
 @step
-def settle(s: Services, run_id: str, index: str | None, refused: int) -> None:
-    """Make changes in place visible, and count the documents that were refused."""
+def settle(s: Services, run_id: str, index: str | None, refused: int, position: Position) -> None:
+    """Make changes in place visible, remove foreign documents, and count refused documents.
+
+    A foreign document that is older than everything the run has read can go, because the run has
+    written what TCS contains instead. A newer one comes from an edit during the run: then the run
+    is followed by another one.
+
+    Args:
+        s: settings, clock and servers.
+        run_id: the run.
+        index: the index that was changed in place. None: the target is a table.
+        refused: the number of documents that the server refused.
+        position: how far the index was written before the run read anything.
+
+    """
     if index is not None:
         s.search().refresh(index)
+        _remove_foreign(s, s.history.get(run_id), index, position)
     if refused:
         run = s.history.get(run_id)
         set_aside = (run.set_aside or 0) + refused
@@ -432,18 +472,47 @@ def _is_requested(s: Services, night: Run, job: Job) -> bool:
     return True
 
 
-def _mode(s: Services, job: Job, run: Run) -> tuple[Mode, str | None]:
-    """How the run brings its target to the desired state, and the index to change in place."""
+def _remove_foreign(s: Services, run: Run, index: str, position: Position) -> None:
+    """Remove the foreign documents that were in the index before the run."""
+    search = s.search()
+    if search.foreign(index).is_empty():
+        return
+    old = search.foreign(index, position.get(index, []))
+    s.fence(run.id)()
+    with suppress(PlanOutdatedError):  # somebody has just changed or deleted some of them
+        search.write(index, [], old)
+    search.refresh(index)
+    with run_log(run.id) as log:
+        log.info("foreign documents removed", index=index, documents=old.height)
+    if not search.foreign(index).is_empty():
+        _run_again(s, run, "the index was written to during the run")
+
+
+def _run_again(s: Services, run: Run, reason: str) -> None:
+    """Have another run follow this one, unless this one is such a run itself."""
+    is_second = (
+        run.trigger == Trigger.FOLLOW_UP
+        and run.parent is not None
+        and s.history.get(run.parent).job == run.job
+    )
+    with run_log(run.id) as log:
+        log.warning("edits during the run", reason=reason, another_run=not is_second)
+    if not is_second:
+        s.history.request_rerun(run.id, Rerun(Trigger.FOLLOW_UP, run.requested_by))
+
+
+def _mode(s: Services, job: Job, run: Run) -> tuple[Mode, LiveIndex | None]:
+    """How the run brings its target to the desired state, and the live index."""
     target = job.target
     if isinstance(target, TableTarget):
         replaces = run.options.rebuild and not run.options.dry_run
         return (Mode.REPLACE if replaces else Mode.TABLE), None
     s.search().check()
     live = s.search().live(target.spec)
-    fits = live is not None and live.ours and live.version == target.spec.version
-    if live is not None and fits and not run.options.rebuild:
-        return Mode.IN_PLACE, live.name
-    return (Mode.COUNT if run.options.dry_run else Mode.BUILD), None
+    if live is not None and live.fits(target.spec) and not run.options.rebuild:
+        s.search().refresh(live.name)
+        return Mode.IN_PLACE, live
+    return (Mode.COUNT if run.options.dry_run else Mode.BUILD), live
 
 
 def _key_columns(job: Job) -> list[sa.Column[int]]:

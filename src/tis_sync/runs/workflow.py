@@ -104,12 +104,12 @@ def _carry_out(s: Services, run_id: str) -> None:
             busy = [keys for keys, plan in zip(ranges, planned, strict=True) if plan.writes]
             steps.enter(s, run_id, Phase.APPLY, len(busy))
             refused: list[int] = _each(s, APPLY_PARTITION, busy, run_id, index)
-            steps.settle(s, run_id, index, sum(refused))
+            steps.settle(s, run_id, index, sum(refused), prepared.position)
             return
     building = steps.begin_build(s, run_id)
     steps.enter(s, run_id, Phase.FILL, len(ranges))
     filled: list[PartitionResult] = _each(s, FILL_PARTITION, ranges, run_id, building)
-    steps.publish(s, run_id, building, filled)
+    steps.publish(s, run_id, building, filled, prepared.position)
 
 
 def _each(

@@ -2,59 +2,37 @@
 
 Chunks are cut by bytes. What the server refuses temporarily (429, 5xx or a broken connection, for a
 whole request or some of its items) is sent again after increasing waits, with fewer requests in
-flight. A chunk that is too large (413) is halved, and the size that failed is remembered. A
-document that the server refuses permanently (400 for its item) costs only that document. If a chunk
-cannot be delivered in time, the whole delivery fails: an incomplete index is never published.
+flight; so is what it refuses because an index is blocked or a disk is full. A chunk that is too
+large (413) is halved, and the size that failed is remembered. A document that the server refuses
+permanently (400 for its item) costs only that document. If a chunk cannot be delivered in time, or
+the refusal concerns more than a document, the whole delivery fails: an incomplete index is never
+published.
 """
 
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import polars as pl
 
-from tis_sync.errors import DeliveryError
+from tis_sync.errors import DeliveryError, PlanOutdatedError
 from tis_sync.search.concurrency import ConcurrencyLimiter
 from tis_sync.search.model import Delivery
+from tis_sync.search.response import WORTH_RETRYING, Refusal, Response, error_for
 
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 30.0
-CONNECTION_FAILED = 0  # the status of a response that never came
-TRANSIENT_STATUSES = {429, 500, 502, 503, 504}
-FIRST_ERROR_STATUS = 400
 INDEX_LINE = '{"index":{"_id":"'
-DELETE_LINE = '{"delete":{"_id":"'
 LINE_BYTES = len(INDEX_LINE) + len('"}}\n') + len("\n")
+VERSION_BYTES = len(',"if_seq_no":,"if_primary_term":') + 2 * len(str(2**63))
+VERSION = ("seq_no", "primary_term")
 DELETES_PER_CHUNK = 20_000
-REASON_LENGTH = 300  # characters of a server's reason that are shown
-
-
-@dataclass(frozen=True)
-class Response:
-    """What a server answered to one request.
-
-    Attributes:
-        status: the HTTP status, or 0 if the connection failed.
-        data: the decoded body, or the reason why the connection failed.
-
-    """
-
-    status: int
-    data: Any
-
-    @property
-    def reason(self) -> str:
-        """Why the request failed, on one line."""
-        error = self.data.get("error") if isinstance(self.data, dict) else self.data
-        if isinstance(error, dict):
-            error = f"{error.get('type')}: {error.get('reason')}"
-        text = " ".join(str(error).split())[:REASON_LENGTH]
-        return text if self.status == CONNECTION_FAILED else f"HTTP {self.status}: {text}"
+SERVER = "The search server"
 
 
 class BulkCall(Protocol):
@@ -83,21 +61,27 @@ class BulkWriter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def deliver(
-        self, call: BulkCall, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+        self,
+        call: BulkCall,
+        documents: Iterable[pl.DataFrame],
+        deletes: pl.DataFrame | None = None,
     ) -> Delivery:
-        """Write documents, and once all of them are written, delete documents by id.
+        """Write documents, and once all of them are written, delete documents.
 
         Frames are consumed lazily: one chunk waits while others are in flight, so there is always
         one ready to send, and never many in memory.
 
         Args:
             call: sends a body to the index.
-            documents: frames with the columns id and body (String).
-            deletes: ids of documents to delete.
+            documents: frames with the columns id and body (String), and maybe those of a version;
+                see `encode`.
+            deletes: a frame with the column id (String), and maybe those of a version.
 
         Raises:
-            DeliveryError: the server refused a chunk for longer than `retry_timeout_seconds`, or
-                permanently.
+            DeliveryError: the server refused a chunk for longer than `retry_timeout_seconds`.
+            IndexUnavailableError: the index is gone, or was blocked for that time.
+            PlanOutdatedError: documents no longer have the given versions; all others are written.
+            TisSyncError: the user lacks a right.
 
         """
         delivery = Delivery()
@@ -113,9 +97,12 @@ class BulkWriter:
             _raise_failures(as_completed(under_way))
         finally:
             threads.shutdown(cancel_futures=True)
-        for start in range(0, len(deletes), DELETES_PER_CHUNK):
-            ids = list(deletes[start : start + DELETES_PER_CHUNK])
-            self._send(call, pl.DataFrame({"id": ids}, schema={"id": pl.String}), delivery)
+        for chunk in () if deletes is None else deletes.iter_slices(DELETES_PER_CHUNK):
+            self._send(call, chunk, delivery)
+        if delivery.conflicts:
+            raise PlanOutdatedError(
+                f"{delivery.conflicts:,} documents of the index changed after the plan was made"
+            )
         return delivery
 
     def _send(self, call: BulkCall, chunk: pl.DataFrame, delivery: Delivery) -> None:
@@ -140,69 +127,70 @@ class BulkWriter:
                     todo += [part.head(half), part.tail(part.height - half)]
                 continue
             if response.status == HTTPStatus.OK:
-                part, reason = self._settle(part, response, delivery)
-                if part.is_empty():
+                refused = self._settle(part, response, delivery)
+                if refused is None:
                     refusals = 0
                     continue
-            elif response.status in {*TRANSIENT_STATUSES, CONNECTION_FAILED}:
-                reason = response.reason
-            else:
-                raise DeliveryError(f"The search server refuses documents: {response.reason}.")
+                part, response = refused
+            elif response.refusal not in WORTH_RETRYING:
+                raise error_for(response, SERVER)
             self.limiter.refused()
             refusals += 1
             if self.clock() > deadline:
+                if response.refusal == Refusal.BLOCKED:
+                    raise error_for(response, SERVER)
                 raise DeliveryError(
-                    "The search server kept refusing documents for "
-                    f"{self.retry_timeout_seconds:.0f} s (last: {reason}). Nothing was published; "
-                    "the old index is still in use."
+                    f"{SERVER} kept refusing documents for {self.retry_timeout_seconds:.0f} s "
+                    f"(last: {response.reason}). Nothing was published; the old index is still in "
+                    "use."
                 )
             self.sleep(_wait_seconds(refusals))
             todo.append(part)
 
     def _settle(
         self, part: pl.DataFrame, response: Response, delivery: Delivery
-    ) -> tuple[pl.DataFrame, str]:
-        """Count what the server wrote and what it refused permanently.
+    ) -> tuple[pl.DataFrame, Response] | None:
+        """Count what the server wrote, what it refused permanently, and conflicts.
 
         Returns:
-            The documents to send again, and why.
+            The documents to send again, and the answer about one of them. None: there are none.
 
         """
-        is_delete = "body" not in part.columns
-        again, reason, refused = part.clear(), "", list[tuple[str, str]]()
+        again: tuple[pl.DataFrame, Response] | None = None
+        bad: list[tuple[str, str]] = []
+        conflicts = 0
         if response.data.get("errors"):
-            outcomes = [next(iter(item.values())) for item in response.data["items"]]
-            status = pl.Series([o["status"] for o in outcomes], dtype=pl.Int64)
-            again = part.filter(status.is_in(sorted(TRANSIENT_STATUSES)))
-            reason = next((_reason(o) for o in outcomes if o["status"] in TRANSIENT_STATUSES), "")
-            bad = [
-                (identity, outcome)
-                for identity, outcome in zip(part["id"], outcomes, strict=True)
-                if outcome["status"] >= FIRST_ERROR_STATUS
-                and outcome["status"] not in TRANSIENT_STATUSES
-                and not (is_delete and outcome["status"] == HTTPStatus.NOT_FOUND)
+            # Without an error, the status 404 only means that there was nothing to delete.
+            answers = [
+                Response.of_item(o) if "error" in o else Response(HTTPStatus.OK, None)
+                for o in (next(iter(item.values())) for item in response.data["items"])
             ]
-            for _, outcome in bad:
-                if outcome["status"] == HTTPStatus.NOT_FOUND:
-                    raise DeliveryError(f"The index no longer exists: {_reason(outcome)}.")
-            refused = [(identity, _reason(outcome)) for identity, outcome in bad]
-        accepted = part.height - again.height - len(refused)
+            refusals = [answer.refusal for answer in answers]
+            for answer, refusal in zip(answers, refusals, strict=True):
+                if refusal not in {None, Refusal.DOCUMENT, Refusal.CONFLICT, *WORTH_RETRYING}:
+                    raise error_for(answer, SERVER)
+            conflicts = refusals.count(Refusal.CONFLICT)
+            bad = [
+                (identity, answer.reason)
+                for identity, answer in zip(part["id"], answers, strict=True)
+                if answer.refusal == Refusal.DOCUMENT
+            ]
+            retried = [refusal in WORTH_RETRYING for refusal in refusals]
+            if any(retried):
+                again = part.filter(pl.Series(retried)), answers[retried.index(True)]
+        accepted = part.height - len(bad) - conflicts - (again[0].height if again else 0)
         with self._lock:
-            if is_delete:
-                delivery.deleted += accepted
-            else:
+            if "body" in part.columns:
                 delivery.written += accepted
-            delivery.refused += refused
-        return again, reason
+            else:
+                delivery.deleted += accepted
+            delivery.refused += bad
+            delivery.conflicts += conflicts
+        return again
 
     def _lower_chunk_bytes(self, failed_bytes: int) -> None:
         with self._lock:
             self.chunk_bytes = min(self.chunk_bytes, max(1, failed_bytes // 2))
-
-
-def _reason(outcome: Any) -> str:
-    """Why the server did not write one document."""
-    return Response(outcome["status"], outcome).reason
 
 
 def _raise_failures(done: Iterable[Future[None]]) -> None:
@@ -214,16 +202,19 @@ def cut(documents: pl.DataFrame, chunk_bytes: int) -> Iterator[pl.DataFrame]:
     """Cut documents into chunks of about the same size.
 
     Args:
-        documents: a frame with the columns id and body (String).
+        documents: a frame with the columns id and body (String), and maybe those of a version.
         chunk_bytes: the largest encoded chunk. Only a single document may be larger.
 
     """
     if documents.is_empty():
         return
+    version = [name for name in VERSION if name in documents.columns]
+    line_bytes = LINE_BYTES + (VERSION_BYTES if version else 0)
     sized = documents.select(
         "id",
         "body",
-        _bytes=pl.col("id").str.len_bytes() + pl.col("body").str.len_bytes() + LINE_BYTES,
+        *version,
+        _bytes=pl.col("id").str.len_bytes() + pl.col("body").str.len_bytes() + line_bytes,
     )
     longest = int(sized["_bytes"].max())  # type: ignore[arg-type]
     ends = sized["_bytes"].cast(pl.Int64).cum_sum()
@@ -242,14 +233,31 @@ def encode(chunk: pl.DataFrame) -> bytes:
     """Encode a chunk as the body of a bulk request.
 
     Args:
-        chunk: a frame with the columns id and body (String) to index documents, or with only the
-            column id to delete them.
+        chunk: a frame with the columns id and body (String) to index documents, or with only id to
+            delete them. With the columns seq_no and primary_term (Int64), the server refuses what
+            does not have this version; null means that there must be no such document yet.
 
     """
-    if "body" in chunk.columns:
-        lines = pl.concat_str(pl.lit(INDEX_LINE), "id", pl.lit('"}}\n'), "body", pl.lit("\n"))
+    with_versions = VERSION[0] in chunk.columns
+    if "body" not in chunk.columns:
+        # These ids may be those of others, so they are escaped.
+        fields = [pl.col("id").alias("_id")]
+        if with_versions:
+            fields += [pl.col(name).alias(f"if_{name}") for name in VERSION]
+        line = pl.struct(fields).struct.json_encode()
+        lines = pl.concat_str(pl.lit('{"delete":'), line, pl.lit("}\n"))
+    elif with_versions:
+        version = pl.concat_str(
+            pl.lit('","if_seq_no":'), "seq_no", pl.lit(',"if_primary_term":'), "primary_term"
+        )
+        action = (
+            pl.when(pl.col("seq_no").is_null())
+            .then(pl.concat_str(pl.lit('{"create":{"_id":"'), "id", pl.lit('"')))
+            .otherwise(pl.concat_str(pl.lit(INDEX_LINE), "id", version))
+        )
+        lines = pl.concat_str(action, pl.lit("}}\n"), "body", pl.lit("\n"))
     else:
-        lines = pl.concat_str(pl.lit(DELETE_LINE), "id", pl.lit('"}}\n'))
+        lines = pl.concat_str(pl.lit(INDEX_LINE), "id", pl.lit('"}}\n'), "body", pl.lit("\n"))
     # Take the bytes from Polars: a Python string with non-BMP characters needs four times as much.
     body: bytes = chunk.select(lines.str.join("").cast(pl.Binary)).item()
     return body

@@ -6,7 +6,7 @@ from typing import Any
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
 
-from tis_sync.search.bulk import CONNECTION_FAILED, Response
+from tis_sync.search.response import CONNECTION_FAILED, Response
 
 PRODUCT = "Elasticsearch"
 NEEDED_MAJOR = "8"

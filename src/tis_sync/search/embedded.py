@@ -1,5 +1,7 @@
 """Embedded search on Tantivy, in folders on this machine, for one process at a time.
 
+So nobody else writes to an index: there are no foreign documents, and documents need no versions.
+
 FOLDER/persons.alias    the name of the index that readers see; replaced in one step
 FOLDER/persons-BUILD/   an index, with `tis_sync.json` beside the files of Tantivy
 """
@@ -18,7 +20,18 @@ import tantivy
 
 from tis_sync.errors import SchemaError, StorageFullError, TisSyncError, UsageError
 from tis_sync.search.documents import words_of
-from tis_sync.search.model import NO_INDEX, SYNC, Delivery, Hits, IndexSpec, LiveIndex, Query
+from tis_sync.search.model import (
+    DOCUMENT_SCHEMA,
+    NO_INDEX,
+    SYNC,
+    VERSION_SCHEMA,
+    Delivery,
+    Hits,
+    IndexSpec,
+    LiveIndex,
+    Position,
+    Query,
+)
 
 WRITER_BYTES = 128_000_000
 META = "tis_sync.json"
@@ -71,7 +84,10 @@ class EmbeddedEngine:
         if name is None:
             return None
         meta = json.loads((self._folder / name / META).read_text())
-        return LiveIndex(name, ours=True, version=meta["version"], documents=self.refresh(name))
+        documents = self.refresh(name)
+        return LiveIndex(
+            name, ours=True, version=meta["version"], documents=documents, names=(name,)
+        )
 
     def exists(self, spec: IndexSpec, index: str) -> bool:  # noqa: ARG002
         """Whether an index of that name exists."""
@@ -90,15 +106,19 @@ class EmbeddedEngine:
         return name
 
     def write(
-        self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+        self,
+        index: str,
+        documents: Iterable[pl.DataFrame],
+        deletes: pl.DataFrame | None = None,
     ) -> Delivery:
         """Write documents (id, bucket, hash, body) to an index and delete ids, in one commit."""
         written = 0
+        surplus = [] if deletes is None else deletes["id"].to_list()
         with self._lock, self._storage():
             opened = self._index(index)
             fresh = opened.searcher().num_docs == 0
             with opened.writer(heap_size=WRITER_BYTES, num_threads=1) as writer:
-                for old in deletes:
+                for old in surplus:
                     writer.delete_documents_by_term("id", old)
                 for part in documents:
                     if not fresh:
@@ -110,7 +130,7 @@ class EmbeddedEngine:
                 writer.commit()
                 writer.wait_merging_threads()
             opened.reload()
-        return Delivery(written=written, deleted=len(deletes))
+        return Delivery(written=written, deleted=len(surplus))
 
     def sums(self, index: str, low: int | None, high: int | None) -> pl.DataFrame:
         """The buckets from `low` up to but excluding `high`: bucket, count, total (all Int64)."""
@@ -134,18 +154,49 @@ class EmbeddedEngine:
         return pl.DataFrame(rows, schema=schema, orient="row").sort("bucket")
 
     def hashes(self, index: str, buckets: Sequence[int]) -> pl.DataFrame:
-        """The documents in the given buckets: id (String), hash (Int64)."""
+        """The documents in the given buckets, with the columns of `DOCUMENT_SCHEMA`."""
         searcher = self._searcher(index)
         query = tantivy.Query.term_set_query(self._schema, "bucket", list(buckets))
         hits = searcher.search(query, limit=max(1, searcher.num_docs)).hits
         stored = [searcher.doc(address) for _, address in hits]
-        return pl.DataFrame(
-            {
-                "id": [document.get_first("id") for document in stored],
-                "hash": [document.get_first("hash") for document in stored],
-            },
-            schema={"id": pl.String, "hash": pl.Int64},
-        )
+        nothing = [None] * len(stored)
+        columns = {
+            "bucket": [document.to_dict()["body"][0][SYNC]["bucket"] for document in stored],
+            "hash": [document.get_first("hash") for document in stored],
+            "id": [document.get_first("id") for document in stored],
+            "seq_no": nothing,
+            "primary_term": nothing,
+        }
+        return pl.DataFrame(columns, schema=DOCUMENT_SCHEMA)
+
+    def versions(self, index: str, ids: Sequence[str]) -> pl.DataFrame:  # noqa: ARG002
+        """None: every document is in the bucket of its key."""
+        return pl.DataFrame(schema=VERSION_SCHEMA)
+
+    def foreign(self, index: str, until: Sequence[int] | None = None) -> pl.DataFrame:  # noqa: ARG002
+        """None: nobody else writes."""
+        return pl.DataFrame(schema=VERSION_SCHEMA)
+
+    def position(self, indexes: Sequence[str]) -> Position:
+        """The same for ever: nobody else writes."""
+        return {name: [] for name in indexes if (self._folder / name / META).exists()}
+
+    def documents(self, index: str, field: str, keys: Sequence[int]) -> dict[str, dict[str, Any]]:
+        """The documents, by id, in which a field has one of a few values."""
+        conditions = [
+            (
+                tantivy.Occur.Should,
+                tantivy.Query.term_query(self._schema, f"body.{field}", key),
+            )
+            for key in keys
+        ]
+        if not conditions:
+            return {}
+        searcher = self._searcher(index)
+        query = tantivy.Query.boolean_query(conditions)
+        hits = searcher.search(query, limit=max(1, searcher.num_docs)).hits
+        found = [searcher.doc(address).to_dict() for _, address in hits]
+        return {document["id"][0]: document["body"][0] for document in found}
 
     def refresh(self, index: str) -> int:
         """Make everything that was written visible; return the number of documents."""
@@ -211,10 +262,12 @@ class EmbeddedEngine:
         )
 
     def _live_name(self, spec: IndexSpec) -> str | None:
+        """The index behind the alias; None if there is none, or if somebody deleted it."""
         try:
-            return (self._folder / f"{spec.alias}.alias").read_text()
+            name = (self._folder / f"{spec.alias}.alias").read_text()
         except FileNotFoundError:
             return None
+        return name if self.exists(spec, name) else None
 
     def _index(self, name: str) -> tantivy.Index:
         with self._lock:

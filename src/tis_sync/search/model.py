@@ -189,10 +189,13 @@ class LiveIndex:
     """The index behind an alias.
 
     Attributes:
-        name: the concrete index.
+        name: the concrete index. If there are several, the best one: ours, with most documents.
         ours: whether we built it, according to its `_meta`; if not, the Java service left it.
         version: the `IndexSpec.version` it was built with; None if it is not ours.
-        documents: the number of documents in it.
+        documents: the number of documents in it, without foreign ones if it is ours.
+        foreign: the number of foreign documents: those that we did not write into our index.
+        names: all indexes behind the alias. There is only one, unless somebody changed the alias.
+        blocks: what the server refuses for the index ("write", "read_only_allow_delete").
 
     """
 
@@ -200,6 +203,13 @@ class LiveIndex:
     ours: bool
     version: str | None
     documents: int
+    names: tuple[str, ...]
+    foreign: int = 0
+    blocks: tuple[str, ...] = ()
+
+    def fits(self, spec: IndexSpec) -> bool:
+        """Whether it can be changed in place: the only index, ours, and of the same version."""
+        return self.ours and self.version == spec.version and len(self.names) == 1
 
 
 @dataclass
@@ -209,12 +219,29 @@ class Delivery:
     Attributes:
         written, deleted: the numbers of documents written and deleted.
         refused: ids and reasons of documents that the engine refuses permanently.
+        conflicts: the number of documents that did not have the expected version.
 
     """
 
     written: int = 0
     deleted: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
+    conflicts: int = 0
+
+
+Position = dict[str, list[int]]
+"""How far indexes were written: the last sequence number of each shard, by name of the index.
+
+It grows with every document that anybody writes or deletes.
+"""
+
+VERSION_SCHEMA = {"id": pl.String, "seq_no": pl.Int64, "primary_term": pl.Int64}
+"""Documents of an index with their versions, which are null if the engine has none.
+
+A write that carries a version is refused if somebody has changed the document in the meantime.
+"""
+
+DOCUMENT_SCHEMA = {"bucket": pl.Int64, "hash": pl.Int64, **VERSION_SCHEMA}
 
 
 class SearchEngine(Protocol):
@@ -242,18 +269,24 @@ class SearchEngine(Protocol):
         """
 
     def write(
-        self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+        self,
+        index: str,
+        documents: Iterable[pl.DataFrame],
+        deletes: pl.DataFrame | None = None,
     ) -> Delivery:
         """Write documents to an index, then delete documents from it.
 
         Args:
             index: its name.
             documents: frames of documents (id, bucket, hash, body). They are consumed lazily: the
-                next one can be prepared while the last one is being sent.
-            deletes: ids of documents.
+                next one can be prepared while the last one is being sent. With the columns of a
+                version, only documents of this version are replaced; null: there is none yet.
+            deletes: documents (id), maybe with their versions.
 
         Raises:
             DeliveryError: the server kept refusing documents.
+            IndexUnavailableError: the index is blocked, closed or gone.
+            PlanOutdatedError: some documents have other versions; the others were written.
 
         """
 
@@ -261,18 +294,41 @@ class SearchEngine(Protocol):
         """The buckets of an index, from `low` (included) to `high` (excluded).
 
         Returns:
-            A row per bucket: bucket, count of documents, total of their hashes (all Int64).
+            A row per bucket: bucket, count of documents, total of their hashes (all Int64). If
+            `low` is None and there are foreign documents, their bucket is null.
 
         """
 
     def hashes(self, index: str, buckets: Sequence[int]) -> pl.DataFrame:
-        """The documents in the given buckets: id (String), hash (Int64)."""
+        """The documents in the given buckets, with the columns of `DOCUMENT_SCHEMA`."""
+
+    def versions(self, index: str, ids: Sequence[str]) -> pl.DataFrame:
+        """Those of the given documents that exist, whatever is in them (`VERSION_SCHEMA`)."""
+
+    def foreign(self, index: str, until: Sequence[int] | None = None) -> pl.DataFrame:
+        """The foreign documents: those that we did not write (`VERSION_SCHEMA`).
+
+        Args:
+            index: its name.
+            until: only those written up to this position of the index.
+
+        """
+
+    def position(self, indexes: Sequence[str]) -> Position:
+        """How far the indexes were written; indexes that do not exist are left out."""
+
+    def documents(self, index: str, field: str, keys: Sequence[int]) -> dict[str, dict[str, Any]]:
+        """The documents, by id, in which a field has one of a few values; foreign ones included."""
 
     def refresh(self, index: str) -> int:
         """Make everything that was written visible; return the number of documents."""
 
     def publish(self, spec: IndexSpec, index: str) -> None:
-        """Switch the alias to the index in one step; keep the previous index, drop older ones."""
+        """Switch the alias to the index, and only to this one, in one step.
+
+        The indexes that were behind the alias are kept, because readers may still be reading them;
+        older ones are dropped.
+        """
 
     def drop(self, index: str) -> None:
         """Drop an index that was never published."""

@@ -6,7 +6,7 @@ from typing import Any
 from opensearchpy import ConnectionError as ClientConnectionError
 from opensearchpy import OpenSearch, SerializationError, TransportError
 
-from tis_sync.search.bulk import CONNECTION_FAILED, Response
+from tis_sync.search.response import CONNECTION_FAILED, Response
 
 PRODUCT = "OpenSearch"
 NEEDED_MAJOR = "2"

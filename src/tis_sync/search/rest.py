@@ -5,14 +5,16 @@ that a chunk can never create an index by accident. The alias that readers use p
 index, and is switched in one request.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import polars as pl
 
-from tis_sync.errors import SchemaError, TisSyncError, UnreachableError
-from tis_sync.search.bulk import CONNECTION_FAILED, FIRST_ERROR_STATUS, BulkWriter, Response
+from tis_sync.errors import IndexUnavailableError, SchemaError, TisSyncError
+from tis_sync.logs import get
+from tis_sync.search import contents
+from tis_sync.search.bulk import BulkWriter
+from tis_sync.search.contents import SORT, TERMS
 from tis_sync.search.documents import words_of
 from tis_sync.search.model import (
     NO_INDEX,
@@ -22,18 +24,16 @@ from tis_sync.search.model import (
     Hits,
     IndexSpec,
     LiveIndex,
+    Position,
     Query,
 )
+from tis_sync.search.response import Refusal, Response, error_for
 
-BUCKETS_PER_PAGE = 10_000  # of a composite aggregation; the servers' limit is 65,536
-BUCKETS_PER_FETCH = 200
-HITS_PER_PAGE = 10_000  # the default limit of the servers
-UNREACHABLE_STATUSES = {502, 503, 504}
 JSON = {"content-type": "application/json", "accept": "application/json"}
 # No ids: outcomes arrive in the order of the documents, and there are millions of them.
 BULK_ANSWER = "errors,items.*.status,items.*.error"
-BUCKET, HASH = f"{SYNC}.bucket", f"{SYNC}.hash"
-TERMS, SORT = f"{SYNC}.terms", f"{SYNC}.sort"
+# The aliases may change between reading and switching them.
+SWITCH_ATTEMPTS = 3
 
 
 class Transport(Protocol):
@@ -87,30 +87,42 @@ class RestEngine:
     def check(self) -> None:
         """Check that the server answers, and that its version is supported."""
         response = self._transport.request("GET", "/", None, JSON)
-        self._raise_unless_reached(response)
-        problem = self._unsupported(response.data)
+        problem = self._unsupported(self._answer(response))
         if problem:
             raise SchemaError(f"{self._server}: {problem}; check TIS_SYNC_SEARCH_URL.")
 
     def live(self, spec: IndexSpec) -> LiveIndex | None:
         """The index behind the alias, or None."""
-        response = self._transport.request("GET", f"/{spec.alias}", None, JSON)
-        if response.status == HTTPStatus.NOT_FOUND:
+        indexes = self._behind(spec)
+        if not indexes:
             return None
-        indexes = self._answer(response)
-        name = max(indexes)
+        counts = {name: contents.counts(self._call, name) for name in indexes}
+        name = max(indexes, key=lambda n: (bool(_meta(indexes[n])), counts[n], n))
         meta = _meta(indexes[name])
+        total, foreign = counts[name]
+        blocks = indexes[name]["settings"]["index"].get("blocks", {})
         return LiveIndex(
             name,
             ours=bool(meta),
             version=meta.get("version"),
-            documents=self._count(spec.alias),
+            documents=total - foreign if meta else total,
+            foreign=foreign if meta else 0,
+            names=tuple(sorted(indexes)),
+            blocks=tuple(sorted(block for block, value in blocks.items() if value == "true")),
         )
+
+    def _behind(self, spec: IndexSpec) -> dict[str, Any]:
+        """The indexes behind the alias, or an index with its name: descriptions by name."""
+        response = self._transport.request("GET", f"/{spec.alias}", None, JSON)
+        if response.refusal == Refusal.GONE:
+            return {}
+        indexes: dict[str, Any] = self._answer(response)
+        return indexes
 
     def exists(self, spec: IndexSpec, index: str) -> bool:  # noqa: ARG002
         """Whether an index of that name exists."""
         response = self._transport.request("GET", f"/{index}", None, JSON)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if response.refusal == Refusal.GONE:
             return False
         self._answer(response)
         return True
@@ -139,14 +151,12 @@ class RestEngine:
         return name
 
     def write(
-        self, index: str, documents: Iterable[pl.DataFrame], deletes: Sequence[str] = ()
+        self,
+        index: str,
+        documents: Iterable[pl.DataFrame],
+        deletes: pl.DataFrame | None = None,
     ) -> Delivery:
-        """Write documents (id, body) to an index, then delete ids from it.
-
-        Raises:
-            DeliveryError: the server kept refusing documents.
-
-        """
+        """Write documents to an index, then delete documents from it; see `SearchEngine.write`."""
         path = f"/{_write_alias(index)}/_bulk?require_alias=true&filter_path={BULK_ANSWER}"
         return self._writer.deliver(
             lambda body: self._transport.request("POST", path, body, JSON), documents, deletes
@@ -154,87 +164,96 @@ class RestEngine:
 
     def sums(self, index: str, low: int | None, high: int | None) -> pl.DataFrame:
         """The buckets from `low` up to but excluding `high`: bucket, count, total (all Int64)."""
-        bounds = {k: v for k, v in (("gte", low), ("lt", high)) if v is not None}
-        composite: dict[str, Any] = {
-            "size": BUCKETS_PER_PAGE,
-            "sources": [{"bucket": {"terms": {"field": BUCKET}}}],
-        }
-        body = {
-            "size": 0,
-            "query": {"range": {BUCKET: bounds}} if bounds else {"match_all": {}},
-            "aggs": {"sums": {"composite": composite, "aggs": {"total": {"sum": {"field": HASH}}}}},
-        }
-        rows: list[tuple[int, int, int]] = []
-        while True:
-            page = self._call("POST", f"/{index}/_search", body)["aggregations"]["sums"]
-            rows += [
-                (b["key"]["bucket"], b["doc_count"], int(b["total"]["value"]))
-                for b in page["buckets"]
-            ]
-            if "after_key" not in page or len(page["buckets"]) < BUCKETS_PER_PAGE:
-                return pl.DataFrame(
-                    rows,
-                    schema={"bucket": pl.Int64, "count": pl.Int64, "total": pl.Int64},
-                    orient="row",
-                )
-            composite["after"] = page["after_key"]
+        return contents.sums(self._call, index, low, high)
 
     def hashes(self, index: str, buckets: Sequence[int]) -> pl.DataFrame:
-        """The documents in the given buckets: id (String), hash (Int64)."""
-        rows = [
-            (hit["_id"], hit["fields"][HASH][0])
-            for start in range(0, len(buckets), BUCKETS_PER_FETCH)
-            for hit in self._scan(index, list(buckets[start : start + BUCKETS_PER_FETCH]))
-        ]
-        return pl.DataFrame(rows, schema={"id": pl.String, "hash": pl.Int64}, orient="row")
+        """The documents in the given buckets, with the columns of `DOCUMENT_SCHEMA`."""
+        return contents.hashes(self._call, index, buckets)
 
-    def _scan(self, index: str, buckets: list[int]) -> Iterator[dict[str, Any]]:
-        body: dict[str, Any] = {
-            "size": HITS_PER_PAGE,
-            "query": {"terms": {BUCKET: buckets}},
-            "_source": False,
-            "docvalue_fields": [HASH],
-            "sort": [{SORT: "asc"}],
-        }
-        while True:
-            hits = self._call("POST", f"/{index}/_search", body)["hits"]["hits"]
-            yield from hits
-            if len(hits) < HITS_PER_PAGE:
-                return
-            body["search_after"] = hits[-1]["sort"]
+    def versions(self, index: str, ids: Sequence[str]) -> pl.DataFrame:
+        """Those of the given documents that exist, whatever is in them (`VERSION_SCHEMA`)."""
+        return contents.versions(self._call, index, ids)
+
+    def foreign(self, index: str, until: Sequence[int] | None = None) -> pl.DataFrame:
+        """The documents that we did not write, up to a position (`VERSION_SCHEMA`)."""
+        return contents.foreign(self._call, index, until)
+
+    def position(self, indexes: Sequence[str]) -> Position:
+        """How far the indexes were written; indexes that do not exist are left out."""
+        return contents.position(self._call, indexes)
+
+    def documents(self, index: str, field: str, keys: Sequence[int]) -> dict[str, dict[str, Any]]:
+        """The documents, by id, in which a field has one of a few values."""
+        return contents.documents(self._call, index, field, keys)
 
     def refresh(self, index: str) -> int:
         """Make everything that was written visible; return the number of documents."""
-        self._call("POST", f"/{index}/_refresh", None)
-        return self._count(index)
+        shards = self._call("POST", f"/{index}/_refresh", None)["_shards"]
+        if shards["failed"]:
+            raise IndexUnavailableError(
+                f"{self._server} cannot refresh {shards['failed']} of {shards['total']} shards of "
+                f"{index}; check the state of the cluster. The existing index stays as it is."
+            )
+        total, _ = contents.counts(self._call, index)
+        return total
 
     def publish(self, spec: IndexSpec, index: str) -> None:
-        """Switch the alias to the index in one request; keep the previous one, drop older ones."""
-        live = self.live(spec)
-        if live is not None and live.name == index:
+        """Switch the alias to the index in one request; keep what was behind it, drop older ones.
+
+        Raises:
+            IndexUnavailableError: an index is blocked, or the aliases keep changing.
+
+        """
+        behind = set(self._behind(spec))
+        if behind == {index}:
             return
         self._call(
             "PUT",
             f"/{index}/_settings",
             {"index": {"number_of_replicas": self._replicas, "refresh_interval": None}},
         )
-        actions: list[dict[str, Any]] = []
-        if live is not None and live.name == spec.alias:
-            # The Java service left a concrete index under the alias's name.
-            actions.append({"remove_index": {"index": spec.alias}})
-        elif live is not None:
-            actions.append({"remove": {"index": live.name, "alias": spec.alias}})
-        actions.append({"add": {"index": index, "alias": spec.alias}})
-        self._call("POST", "/_aliases", {"actions": actions})
-        previous = None if live is None else live.name
+        kept = {index} | behind
+        for _ in range(SWITCH_ATTEMPTS):
+            response = self._switch(spec, index, behind)
+            behind = set(self._behind(spec))
+            kept |= behind
+            if behind == {index}:
+                break
+            if response.refusal not in {None, Refusal.GONE, Refusal.DOCUMENT}:
+                self._answer(response)
+        else:
+            self._answer(response)
+            raise IndexUnavailableError(
+                f"{self._server}: somebody keeps changing what is behind the alias {spec.alias}: "
+                f"{', '.join(sorted(behind))}."
+            )
         for name, description in self._call("GET", f"/{spec.alias}-*", None).items():
-            if _meta(description).get("alias") == spec.alias and name not in {index, previous}:
-                self.drop(name)
+            if _meta(description).get("alias") == spec.alias and name not in kept:
+                self._drop_old(name)
+
+    def _switch(self, spec: IndexSpec, index: str, behind: set[str]) -> Response:
+        """Move the alias from the indexes that are behind it to another one, in one request."""
+        actions: list[dict[str, Any]] = [
+            # An index with the alias's name has to go: there cannot be both.
+            {"remove_index": {"index": name}}
+            if name == spec.alias
+            else {"remove": {"index": name, "alias": spec.alias}}
+            for name in sorted(behind - {index})
+        ]
+        actions.append({"add": {"index": index, "alias": spec.alias}})
+        return self._transport.request("POST", "/_aliases", {"actions": actions}, JSON)
+
+    def _drop_old(self, index: str) -> None:
+        """Drop an older index; if that fails, the next publication tries again."""
+        try:
+            self.drop(index)
+        except TisSyncError as error:
+            get().warning("old index not dropped", index=index, reason=str(error))
 
     def drop(self, index: str) -> None:
         """Drop an index that readers do not see."""
         response = self._transport.request("DELETE", f"/{index}", None, JSON)
-        if response.status != HTTPStatus.NOT_FOUND:
+        if response.refusal != Refusal.GONE:
             self._answer(response)
 
     def query(self, spec: IndexSpec, query: Query) -> Hits:
@@ -255,33 +274,18 @@ class RestEngine:
             },
             JSON,
         )
-        if response.status == HTTPStatus.NOT_FOUND:
+        if response.refusal == Refusal.GONE:
             raise SchemaError(NO_INDEX.format(alias=spec.alias))
         hits = self._answer(response)["hits"]
         return Hits(hits["total"]["value"], [hit["_source"] for hit in hits["hits"]])
-
-    def _count(self, index: str) -> int:
-        return int(self._call("GET", f"/{index}/_count", None)["count"])
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         return self._answer(self._transport.request(method, path, body, JSON))
 
     def _answer(self, response: Response) -> Any:
-        self._raise_unless_reached(response)
-        if response.status >= FIRST_ERROR_STATUS:
-            raise TisSyncError(f"{self._server} refuses a request: {response.reason}.")
+        if response.refusal is not None:
+            raise error_for(response, self._server)
         return response.data
-
-    def _raise_unless_reached(self, response: Response) -> None:
-        if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            raise UnreachableError(
-                f"{self._server} refuses the user or password; check TIS_SYNC_SEARCH_URL."
-            )
-        if response.status == CONNECTION_FAILED or response.status in UNREACHABLE_STATUSES:
-            raise UnreachableError(
-                f"{self._server} does not answer ({response.reason}); check that it is running, "
-                "and check TIS_SYNC_SEARCH_URL. The existing index stays as it is."
-            )
 
 
 def _write_alias(index: str) -> str:

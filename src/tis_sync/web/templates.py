@@ -20,7 +20,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 TAG_COLOURS = {
     "succeeded": "green", "done": "green", "ok": "green", "EXPORTED": "green",
     "failed": "red", "missing": "red", "dead": "red", "INVALID_DATA": "red",
-    "held": "orange", "drifted": "orange", "attention": "orange",
+    "held": "orange", "drifted": "orange", "out of date": "orange", "attention": "orange",
     "running": "blue", "TO_EXPORT": "blue",
     "queued": "aqua-green",
 }  # fmt: skip

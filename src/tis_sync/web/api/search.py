@@ -20,12 +20,14 @@ Index = Literal["persons", "posts"]
 
 
 class DiagnosisDetails(BaseModel):
-    """Whether search contains a record of TCS, and why not."""
+    """Whether search contains a record of TCS as it is now, and why not."""
 
     id: int
     name: str
     documents: list[str]
     in_search: bool
+    is_current: bool
+    differing: list[str]
     lines: list[str]
 
 

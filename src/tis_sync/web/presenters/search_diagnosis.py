@@ -1,4 +1,4 @@
-"""Why a person or post is not in search: is it in TCS, does it belong in the index, is it there?"""
+"""Why a person or post is not in search, or not as TCS has it: compare TCS and the index."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,26 @@ from tis_sync.jobs.base import Job
 from tis_sync.jobs.person_index import PERSON_INDEX, PERSONS
 from tis_sync.jobs.post_index import POST_INDEX, POSTS
 from tis_sync.runs.services import Services
-from tis_sync.search.model import KEYS_PER_BUCKET
 from tis_sync.tcs import tables as tcs
+from tis_sync.web.presenters.index_comparison import Comparison, compare
 
 INDEXES = {"persons": PERSONS, "posts": POSTS}
 INDEX_JOBS = {"persons": PERSON_INDEX, "posts": POST_INDEX}
 MAX_RECORDS = 10
+Record = tuple[int, str | None, str | None, bool]  # id, name, status, complete
 LARGEST_ID = 2**63 - 1  # of a database's integers
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Whether search contains a record of TCS, and why not.
+    """Whether search contains a record of TCS as it is now, and why not.
 
     Attributes:
         id: its number in TCS.
         name: the person's name, or the post's number.
         documents: the ids of its documents in the index.
+        is_current: whether these documents say what TCS contains now.
+        differing: the names of the fields in which they differ from TCS.
         lines: the explanation, one sentence each.
 
     """
@@ -32,6 +35,8 @@ class Diagnosis:
     id: int
     name: str
     documents: list[str]
+    is_current: bool
+    differing: list[str]
     lines: list[str]
 
     @property
@@ -55,17 +60,31 @@ def diagnose(s: Services, index: str, text: str) -> list[Diagnosis]:
     statement = (_persons if index == "persons" else _posts)(text.strip())
     with s.tcs().read() as connection:
         rows = connection.execute(statement.limit(MAX_RECORDS)).all()
-    documents = _documents(s, index, [row.id for row in rows])
-    last_run = _last_run(s, INDEX_JOBS[index])
-    diagnoses = []
-    for row in rows:
-        own = sorted(d for d in documents if d.partition("-")[0] == str(row.id))
-        lines = _explanation(index, row, own, last_run)
-        diagnoses.append(Diagnosis(row.id, row.name or f"number {row.id}", own, lines))
-    return diagnoses
+    job = INDEX_JOBS[index]
+    comparisons = compare(s, job, [row.id for row in rows])
+    last_run = _last_run(s, job)
+    return [_diagnosis(index, row, comparisons[row.id], last_run) for row in rows]
 
 
-def _persons(text: str) -> sa.Select[tuple[int, str | None, str | None, bool]]:
+def _diagnosis(
+    index: str, row: sa.Row[Record], compared: Comparison, last_run: str | None
+) -> Diagnosis:
+    documents = compared.documents + compared.foreign
+    explain = _explain_documents if documents else _explain_absence
+    return Diagnosis(
+        id=row.id,
+        name=row.name or f"number {row.id}",
+        documents=documents,
+        is_current=bool(documents) and compared.is_current,
+        differing=sorted({name for names in compared.differing.values() for name in names}),
+        lines=[
+            f"In TCS: yes, with the status {row.status or '(none)'}.",
+            *explain(index, row, compared, last_run),
+        ],
+    )
+
+
+def _persons(text: str) -> sa.Select[Record]:
     person, contact, gmc = tcs.Person, tcs.ContactDetails, tcs.GmcDetails
     matches = sa.or_(contact.c.surname == text, gmc.c.gmcNumber == text)
     if _is_id(text):
@@ -85,7 +104,7 @@ def _persons(text: str) -> sa.Select[tuple[int, str | None, str | None, bool]]:
     )
 
 
-def _posts(text: str) -> sa.Select[tuple[int, str | None, str | None, bool]]:
+def _posts(text: str) -> sa.Select[Record]:
     post = tcs.Post
     matches: sa.ColumnElement[bool] = post.c.nationalPostNumber == text
     if _is_id(text):
@@ -106,34 +125,47 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isdecimal() and int(text) <= LARGEST_ID
 
 
-def _documents(s: Services, index: str, ids: list[int]) -> list[str]:
-    live = s.search().live(INDEXES[index])
-    if live is None or not live.ours or not ids:
-        return []
-    buckets = sorted({key // KEYS_PER_BUCKET for key in ids})
-    return s.search().hashes(live.name, buckets)["id"].to_list()
-
-
 def _last_run(s: Services, job: Job) -> str | None:
     last = s.history.last_success(job.name)
     return None if last is None else f"{last.started_at or last.created_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _explanation(
-    index: str,
-    row: sa.Row[tuple[int, str | None, str | None, bool]],
-    documents: list[str],
-    last_run: str | None,
+def _explain_documents(
+    index: str, _: sa.Row[Record], compared: Comparison, last_run: str | None
 ) -> list[str]:
+    """What is right and wrong with the documents of a record."""
     job = INDEX_JOBS[index].name
-    lines = [f"In TCS: yes, with the status {row.status or '(none)'}."]
-    if documents:
-        lines.append(f"In the index {index}: yes, as {', '.join(documents)}.")
+    lines = []
+    if compared.documents:
+        lines.append(f"In the index {index}: yes, as {', '.join(compared.documents)}.")
+    for document, fields in compared.differing.items():
+        lines.append(f"The document {document} differs from TCS in {', '.join(fields)}.")
+    if compared.foreign:
+        lines.append(
+            f"TCS or another program has itself written {len(compared.foreign)} of its documents "
+            "since the last run. The next run replaces them."
+        )
+    elif compared.missing:
+        lines.append(f"Its document {', '.join(compared.missing)} is missing.")
+    if compared.surplus:
+        lines.append(f"Its document {', '.join(compared.surplus)} should no longer be there.")
+    if compared.is_current:
+        lines.append("Search says what TCS contains now.")
         lines.append(
             "If a user does not see it, check its owner and its trusts: the user may lack access."
         )
-        return lines
-    lines.append(f"In the index {index}: no.")
+    else:
+        since = "" if last_run is None else f", which began at {last_run}"
+        lines.append(f"TCS has changed since the last run{since}. Run {job}: it corrects search.")
+    return lines
+
+
+def _explain_absence(
+    index: str, row: sa.Row[Record], _: Comparison, last_run: str | None
+) -> list[str]:
+    """Why a record has no documents."""
+    job = INDEX_JOBS[index].name
+    lines = [f"In the index {index}: no."]
     if not row.complete:
         lines.append(
             "Why: TCS has no contact details for this person, and persons without contact details "
