@@ -205,7 +205,9 @@ def test_a_retried_build_succeeds_although_the_source_has_changed(
     monkeypatch.setattr(workflow, "RETRY_SECONDS", (0.1,))
     write, failures = EmbeddedEngine.write, [1]
 
-    def writing(engine: EmbeddedEngine, index: str, documents: Any, deletes: Any = ()) -> Delivery:
+    def writing(
+        engine: EmbeddedEngine, index: str, documents: Any, deletes: Any = None
+    ) -> Delivery:
         delivery = write(engine, index, documents, deletes)
         if failures:
             failures.pop()
@@ -229,7 +231,9 @@ def test_a_partition_that_was_filled_twice_leads_to_a_new_build(
     """As after a kill in the middle of a partition: some documents are no longer desired."""
     write, stray = EmbeddedEngine.write, [1]
 
-    def writing(engine: EmbeddedEngine, index: str, documents: Any, deletes: Any = ()) -> Delivery:
+    def writing(
+        engine: EmbeddedEngine, index: str, documents: Any, deletes: Any = None
+    ) -> Delivery:
         delivery = write(engine, index, documents, deletes)
         if stray:
             stray.pop()

@@ -46,7 +46,7 @@ class IndexPlan:
     existing: int
     removed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=VERSION_SCHEMA))
     foreign: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=VERSION_SCHEMA))
-    lost_keys: pl.Series = NO_KEYS
+    lost_keys: pl.Series = field(default_factory=NO_KEYS.clone)
 
     @property
     def lost(self) -> int:
