@@ -11,6 +11,16 @@ def by_id(rows: Rows, table: str, key: str = "id") -> dict[Any, Row]:
     return {row[key]: row for row in rows[table]}
 
 
+def code(text: str | None) -> str | None:
+    """A code as MySQL compares it."""
+    return None if text is None else text.rstrip(" ").upper()
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two keys are the same for MySQL."""
+    return a.rstrip(" ").lower() == b.rstrip(" ").lower()
+
+
 def is_current(start: date | None, end: date | None, today: date) -> bool:
     return start is not None and end is not None and start <= today <= end
 
@@ -23,7 +33,7 @@ def person_owner(rows: Rows, today: date) -> list[tuple[int, str | None, str | N
             (
                 m["programmeStartDate"],
                 m["programmeEndDate"],
-                m["uuid"],
+                m["uuid"].rstrip(" ").lower(),
                 programmes[m["programmeId"]]["owner"],
             )
             for m in rows["ProgrammeMembership"]
@@ -93,7 +103,9 @@ def person_status(
             training = any(
                 is_current(m["programmeStartDate"], m["programmeEndDate"], today) for m in own
             )
-            status = "CURRENT" if training else "INACTIVE"
+            desired = "CURRENT" if training else "INACTIVE"
+            if code(status) != desired:
+                status = desired
         result.append((person["id"], status))
     return sorted(result, key=repr)
 
@@ -107,7 +119,7 @@ def post_funding(rows: Rows, days: list[date]) -> list[tuple[int, str]]:
             yesterday = day - timedelta(days=1)
             ended = any(f["startDate"] is not None and f["endDate"] == yesterday for f in own)
             over = all(f["endDate"] is not None and f["endDate"] <= yesterday for f in own)
-            if ended and over:
+            if ended and over and code(status) != "INACTIVE":
                 status = "INACTIVE"
         result.append((post["id"], status))
     return sorted(result, key=repr)
@@ -147,7 +159,7 @@ def person_views(rows: Rows, today: date) -> dict[str, Row]:
             }
             for c in rows["CurriculumMembership"]
             for m in rows["ProgrammeMembership"]
-            if c["programmeMembershipUuid"] == m["uuid"] and m["personId"] == key
+            if same(c["programmeMembershipUuid"], m["uuid"]) and m["personId"] == key
         ]
         trusts = {r["trustId"] for r in rows["PersonTrust"] if r["personId"] == key}
         base = {
@@ -162,7 +174,7 @@ def person_views(rows: Rows, today: date) -> dict[str, Row]:
             "gdcNumber": gdc.get(key, {}).get("gdcNumber"),
             "publicHealthNumber": person["publicHealthNumber"],
             "role": person["role"],
-            "status": person["status"],
+            "status": code(person["status"]),
             "currentOwner": owners.get(key, {}).get("owner"),
             "currentOwnerRule": owners.get(key, {}).get("rule"),
             "trusts": [{"personId": key, "trustId": trust} for trust in sorted(trusts)],
@@ -181,7 +193,7 @@ def person_views(rows: Rows, today: date) -> dict[str, Row]:
                 for s in rows["PlacementSpecialty"]
                 if placement
                 and s["placementId"] == placement["id"]
-                and s["placementSpecialtyType"] == "PRIMARY"
+                and code(s["placementSpecialtyType"]) == "PRIMARY"
             )
             specialty = specialties.get(primary[0], {}).get("name") if primary else None
             placed = {f: placement[f] if placement else None for f in fields}
@@ -200,7 +212,7 @@ def post_views(rows: Rows, today: date) -> dict[str, Row]:
         ("PostSpecialty", "specialtyId", "postSpecialtyType", "PRIMARY"),
     ):
         for row in rows[table]:
-            if row[kind_column] == kind and row[value] is not None:
+            if code(row[kind_column]) == kind and row[value] is not None:
                 links[table, row["postId"]].append(row[value])
     documents: dict[str, Row] = {}
     for post in rows["Post"]:
@@ -246,7 +258,7 @@ def post_views(rows: Rows, today: date) -> dict[str, Row]:
                     and (f["endDate"] is None or is_current(f["startDate"], f["endDate"], today))
                 }
             ),
-            "status": post["fundingStatus"],
+            "status": code(post["fundingStatus"]),
             "owner": post["owner"],
             "trustIds": sorted({r["trustId"] for r in rows["PostTrust"] if r["postId"] == key}),
         }

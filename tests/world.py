@@ -15,9 +15,10 @@ from tis_sync.reconcile import table_apply as table_plans
 from tis_sync.reconcile.table_plan import Plan, difference
 from tis_sync.search.model import SearchEngine
 from tis_sync.tcs import tables as t
+from tis_sync.tcs.fit import SetAside
 from tis_sync.tcs.key_ranges import key_ranges
 from tis_sync.tcs.read import Read
-from tis_sync.tcs.source import SetAside, Source
+from tis_sync.tcs.source import Source
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]

@@ -17,6 +17,13 @@ owners = st.one_of(st.none(), st.sampled_from(OWNERS))
 texts = st.one_of(st.none(), st.sampled_from(TEXTS))
 trusts = st.one_of(st.none(), st.integers(1, 3))
 small = st.integers(1, 4)
+# How people and other services write a code or a key that MySQL takes for the same.
+spellings = st.sampled_from([str, str.lower, str.upper, str.title, lambda text: f"{text} "])
+
+
+def codes(*words: str) -> st.SearchStrategy[str]:
+    """Some of the words, in any spelling."""
+    return st.builds(lambda spell, word: spell(word), spellings, st.sampled_from(words))
 
 
 def table(fields: dict[str, st.SearchStrategy[Any]], most: int) -> st.SearchStrategy[list[Row]]:
@@ -50,11 +57,11 @@ def worlds(draw: st.DrawFn) -> Rows:
         )
     )
     for row in memberships:
-        row["uuid"] = f"{(row.pop('id') * 7) % 10:08d}-0000"
+        row["uuid"] = draw(spellings)(f"{(row.pop('id') * 7) % 10:08d}-aBcD")
     pairs = {"trustId": st.integers(1, 3)}
     links = draw(st.lists(st.tuples(small, small), max_size=5, unique=True))
     specialties = draw(st.lists(st.tuples(small, small), max_size=5, unique=True))
-    kinds = st.sampled_from(["PRIMARY", "OTHER"])
+    kinds = codes("PRIMARY", "OTHER")
     return {
         "Person": draw(
             some_of(
@@ -62,7 +69,7 @@ def worlds(draw: st.DrawFn) -> Rows:
                 {
                     "intrepidId": st.none(),
                     "role": texts,
-                    "status": st.sampled_from(["CURRENT", "INACTIVE", "DELETE", None]),
+                    "status": st.one_of(st.none(), codes("CURRENT", "INACTIVE", "DELETE")),
                     "publicHealthNumber": texts,
                 },
             )
@@ -75,7 +82,12 @@ def worlds(draw: st.DrawFn) -> Rows:
         ),
         "ProgrammeMembership": memberships,
         "CurriculumMembership": [
-            {"id": number, "programmeMembershipUuid": draw(st.sampled_from(memberships))["uuid"]}
+            {
+                "id": number,
+                "programmeMembershipUuid": draw(spellings)(
+                    draw(st.sampled_from(memberships))["uuid"]
+                ),
+            }
             for number in range(1, draw(st.integers(0, 5)) + 1)
             if memberships
         ],
@@ -87,7 +99,7 @@ def worlds(draw: st.DrawFn) -> Rows:
                     "employingBodyId": trusts,
                     "trainingBodyId": trusts,
                     "owner": owners,
-                    "fundingStatus": st.sampled_from(["CURRENT", "INACTIVE"]),
+                    "fundingStatus": codes("CURRENT", "INACTIVE"),
                 },
             )
         ),
@@ -122,7 +134,7 @@ def worlds(draw: st.DrawFn) -> Rows:
                 {
                     "postId": small,
                     "gradeId": trusts,
-                    "postGradeType": st.sampled_from(["APPROVED", "OTHER"]),
+                    "postGradeType": codes("APPROVED", "OTHER"),
                 },
                 4,
             )

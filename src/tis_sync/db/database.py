@@ -3,21 +3,32 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tis_sync.db.driver_errors import translate_errors
+from tis_sync.db.mysql import CONNECT_TIMEOUT_SECONDS, TIMEOUT_SECONDS, MySQLServer, split_url
 from tis_sync.errors import UnreachableError, UsageError
 
-CONNECT_TIMEOUT_SECONDS = 10
 SQLITE_BUSY_SECONDS = 30  # how long a writer waits for another writer
 NAMED_LOCK_SECONDS = 30
+UTC_SESSION = "SET time_zone = '+00:00'"  # MySQL converts TIMESTAMP columns to the session's zone
+# PostgreSQL: a session in UTC; no statement of ours takes this long; a process that was stopped in
+# a transaction must not keep its locks for ever.
+POSTGRESQL_SESSION = (
+    "SET TIME ZONE 'UTC'",
+    "SET statement_timeout = '300s'",
+    "SET idle_in_transaction_session_timeout = '300s'",
+)
+DEAD_PEER_MILLISECONDS = 60_000  # how long PostgreSQL's host may leave our packets unconfirmed
 
 
 def redacted(url: URL | str) -> str:
@@ -33,12 +44,14 @@ class Database:
         engine: the SQLAlchemy engine.
         name: what people call the database, as the subject of a sentence ("TCS").
         setting: the environment variable that contains its URL, for error messages.
+        server: how it is reached, if it is MySQL or MariaDB.
 
     """
 
     engine: sa.Engine
     name: str
     setting: str
+    server: MySQLServer | None = None
 
     @property
     def dialect(self) -> str:
@@ -105,6 +118,22 @@ class Database:
             return postgresql.insert(table)
         return sqlite.insert(table)
 
+    @contextmanager
+    def with_local_files(self) -> Iterator["Database"]:
+        """Open the database again, such that the server may ask for files of this machine.
+
+        Only whoever loads files into a server that they trust wants this. Other databases than
+        MySQL and MariaDB are returned as they are.
+        """
+        if self.server is None:
+            yield self
+            return
+        engine = _mysql_engine(self.engine.url, self.server, local_infile=True)
+        try:
+            yield replace(self, engine=engine)
+        finally:
+            engine.dispose()
+
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
@@ -113,32 +142,33 @@ class Database:
         return translate_errors(f"{self.name} at {self.address}", self.setting)
 
 
-def connect(url: str, *, name: str, setting: str) -> Database:
+def connect(
+    url: str, *, name: str, setting: str, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Database:
     """Open a database, and check that it answers.
 
     Args:
-        url: an SQLAlchemy URL for SQLite, MySQL, MariaDB or PostgreSQL.
+        url: an SQLAlchemy URL for SQLite, MySQL, MariaDB or PostgreSQL. That of MySQL and MariaDB
+            may contain options for TLS (see `tis_sync.db.mysql.split_url`).
         name: see `Database`.
         setting: see `Database`.
+        timeout_seconds: how long a MySQL or MariaDB server may be silent while we wait for it.
 
     Raises:
         UsageError: the URL is malformed or unsupported.
         UnreachableError: there is no answer, the password is wrong, or the database is unknown.
 
     """
+    server: MySQLServer | None = None
     try:
         parsed = make_url(url)
-        arguments: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-        options: dict[str, str] = {}
-        if parsed.get_backend_name() == "sqlite":
-            arguments = {"timeout": SQLITE_BUSY_SECONDS}
-            if parsed.database and parsed.database != ":memory:":
-                Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
-        elif parsed.get_backend_name() in {"mysql", "mariadb"}:
-            parsed = parsed.update_query_dict({"charset": "utf8mb4"})
-            arguments["local_infile"] = True
-            options["paramstyle"] = "format"  # rows go to the driver as tuples, not as mappings
-        engine = sa.create_engine(parsed, connect_args=arguments, pool_pre_ping=True, **options)
+        if parsed.get_backend_name() in {"mysql", "mariadb"}:
+            parsed, server = split_url(parsed, timeout_seconds, setting)
+            engine = _mysql_engine(parsed, server)
+        elif parsed.get_backend_name() == "sqlite":
+            engine = _sqlite_engine(parsed)
+        else:
+            engine = _postgresql_engine(parsed)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError):
         raise UsageError(
             f"{setting} is not a supported database URL. Examples: "
@@ -146,13 +176,59 @@ def connect(url: str, *, name: str, setting: str) -> Database:
         ) from None
     except OSError as error:
         raise UnreachableError(f"{name}: {error.strerror}: {error.filename}.") from None
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _configure_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    database = Database(engine, name, setting)
+    database = Database(engine, name, setting, server)
     with database.read():
         pass
     return database
+
+
+def _mysql_engine(url: URL, server: MySQLServer, *, local_infile: bool = False) -> sa.Engine:
+    arguments: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "read_timeout": server.timeout_seconds,
+        "write_timeout": server.timeout_seconds,
+        "init_command": UTC_SESSION,
+        "local_infile": local_infile,
+    }
+    if server.tls_required:
+        arguments["ssl"] = server.tls
+    elif server.tls is None:
+        arguments["ssl_disabled"] = True  # otherwise the driver uses TLS if the server offers it
+    return sa.create_engine(
+        url.update_query_dict({"charset": "utf8mb4"}),
+        connect_args=arguments,
+        pool_pre_ping=True,
+        paramstyle="format",  # rows go to the driver as tuples, not as mappings
+    )
+
+
+def _sqlite_engine(url: URL) -> sa.Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        url, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_pre_ping=True
+    )
+    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgresql_engine(url: URL) -> sa.Engine:
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    if url.get_backend_name() == "postgresql":
+        arguments["tcp_user_timeout"] = DEAD_PEER_MILLISECONDS
+    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    if engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for statement in POSTGRESQL_SESSION:
+        cursor.execute(statement)
+    cursor.close()
+    connection.commit()
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:

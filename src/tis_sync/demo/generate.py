@@ -84,7 +84,7 @@ def generate(
 
 def load(database: Database, table: sa.Table, frame: pl.DataFrame) -> None:
     """Load a frame into an empty table, with LOAD DATA if the server allows it, else INSERT."""
-    with database.write() as connection:
+    with database.with_local_files() as accepting, accepting.write() as connection:
         if database.dialect in {"mysql", "mariadb"}:
             allowed = connection.exec_driver_sql("SELECT @@local_infile").scalar()
             if allowed:

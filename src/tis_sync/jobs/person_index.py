@@ -10,6 +10,7 @@ from tis_sync.jobs.reads import MEMBERSHIPS, current_placement
 from tis_sync.search.documents import DocumentForm
 from tis_sync.search.model import Fields, FieldType, Filter, IndexSpec
 from tis_sync.tcs import tables as t
+from tis_sync.tcs.columns import comparable
 from tis_sync.tcs.read import Read, always
 from tis_sync.tcs.source import Frames
 
@@ -242,7 +243,9 @@ PERSON_INDEX = Job(
             Read(
                 t.PlacementSpecialty,
                 ("placementId", "specialtyId"),
-                where=always(t.PlacementSpecialty.c.placementSpecialtyType == "PRIMARY"),
+                where=always(
+                    comparable(t.PlacementSpecialty.c.placementSpecialtyType) == "PRIMARY"
+                ),
             ),
             Read(t.Programme, ("id", "programmeName", "programmeNumber")),
             Read(t.Specialty, ("id", "name")),

@@ -18,8 +18,9 @@ from tis_sync.db.bulk import KEYS_PER_STATEMENT, insert
 from tis_sync.db.database import Database
 from tis_sync.errors import LockedError, PlanOutdatedError
 from tis_sync.reconcile.table_plan import OLD, Plan, TableSpec
+from tis_sync.tcs.columns import comparable
+from tis_sync.tcs.fit import SetAside
 from tis_sync.tcs.key_ranges import KeyRange
-from tis_sync.tcs.source import SetAside
 
 ROWS_PER_TRANSACTION = 100_000
 PARTS_AT_ONCE = 2  # the driver encodes the rows of one while the server stores those of the other
@@ -168,7 +169,8 @@ def _delete(connection: sa.Connection, spec: TableSpec, removed: pl.DataFrame) -
 
 
 def _is(column: sa.ColumnElement[object], value: object) -> sa.ColumnElement[bool]:
-    return column.is_(None) if value is None else column == value
+    """Whether a column has the value that the plan expects; plans know codes as they are read."""
+    return column.is_(None) if value is None else comparable(column) == value
 
 
 def _expect(result: sa.CursorResult[tuple[object, ...]], count: int, spec: TableSpec) -> None:

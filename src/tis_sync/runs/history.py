@@ -30,7 +30,7 @@ from tis_sync.runs.run import (
     run_from_row,
 )
 from tis_sync.state import tables as t
-from tis_sync.tcs.source import SetAside
+from tis_sync.tcs.fit import SetAside
 
 SET_ASIDE_KEPT = 1000  # set-aside records that one run names; all of them are counted
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)

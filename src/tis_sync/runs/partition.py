@@ -27,9 +27,9 @@ from tis_sync.runs.services import Services
 from tis_sync.search.documents import encode
 from tis_sync.state.liveness import Fence
 from tis_sync.tcs import schema
+from tis_sync.tcs.fit import SetAside
 from tis_sync.tcs.key_ranges import KeyRange
 from tis_sync.tcs.read import Read
-from tis_sync.tcs.source import SetAside
 
 PLANS_PER_PARTITION = 5  # plans to make before giving up, if TCS keeps changing
 SAMPLE_ROWS = 5  # rows of each kind that a dry run shows

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
+from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
+from tis_sync.tcs.columns import comparable, is_key, polars_type
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
+
+DAYS_OF_WHERE = 700_000  # any day will do to find the columns of a condition
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,48 @@ class Read:
         first: sa.Column[Any] = self.table.primary_key.columns[0]
         return first
 
-    def statement(self, keys: KeyRange, today: date) -> sa.Select[Any]:
-        """The SELECT for a key range."""
+    def needed(self) -> dict[sa.Table, set[str]]:
+        """The names of all columns that the statements refer to, by table."""
+        clauses: list[sa.ClauseElement] = list(self.selected())
+        if self.partition_column is not None:
+            clauses.append(self.partition_column)
+        if self.join is not None:
+            clauses.append(self.join[1])
+        if self.where is not None:
+            clauses.append(self.where(date.min + timedelta(days=DAYS_OF_WHERE)))
+        needed: dict[sa.Table, set[str]] = {}
+        for clause in clauses:
+            for part in iterate(clause):
+                if isinstance(part, sa.Column) and isinstance(part.table, sa.Table):
+                    needed.setdefault(part.table, set()).add(part.name)
+        return needed
+
+    def statement(
+        self, keys: KeyRange, today: date, *, exact_texts: bool = False
+    ) -> sa.Select[Any]:
+        """The SELECT for a key range.
+
+        Args:
+            keys: the range.
+            today: the as-of date.
+            exact_texts: whether the database compares texts exactly, as SQLite does, so that text
+                keys must be normalised for a join.
+
+        """
         narrowed = keys != ALL_KEYS or self.where is not None
         statement = self._from(self.selected(), today, joined=narrowed)
-        if self.partition_column is None:
-            return statement
-        return statement.where(keys.clause(self.partition_column))
+        if self.partition_column is not None:
+            statement = statement.where(keys.clause(self.partition_column))
+        return self._normalised(statement) if exact_texts and narrowed else statement
 
-    def scan(self, today: date) -> sa.Select[Any]:
+    def scan(self, today: date, *, exact_texts: bool = False) -> sa.Select[Any]:
         """The SELECT for all keys; it includes `partition_column` and `scan_column`."""
         assert self.partition_column is not None
         columns = {column.name: column for column in self.selected()}
         for column in (self.partition_column, self.scan_column):
             columns.setdefault(column.name, column)
-        return self._from(list(columns.values()), today, joined=True)
+        statement = self._from(list(columns.values()), today, joined=True)
+        return self._normalised(statement) if exact_texts else statement
 
     def _from(self, columns: list[sa.Column[Any]], today: date, *, joined: bool) -> sa.Select[Any]:
         statement = sa.select(*columns)
@@ -72,6 +103,43 @@ class Read:
             other, condition = self.join
             statement = statement.join_from(self.table, other, condition)
         return statement if self.where is None else statement.where(self.where(today))
+
+    def _normalised(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        """Join by normalised text keys.
+
+        The second table is replaced by a copy with its keys normalised, made once per statement:
+        SQLite can index a copy, but not the result of a function.
+        """
+        if self.join is None:
+            return statement
+        other, condition = self.join
+        if not any(is_key(c) for c in iterate(condition) if isinstance(c, sa.Column)):
+            return statement
+        copy = (
+            sa.select(*(comparable(column).label(column.name) for column in other.columns))
+            .cte(f"{other.name}Copy")
+            .prefix_with("MATERIALIZED")
+        )
+
+        def replaced(element: Any, **_: object) -> Any:
+            if element is other:
+                return copy
+            if isinstance(element, sa.Column) and element.table is other:
+                return copy.c[element.name]
+            if isinstance(element, sa.Column) and element.table is self.table and is_key(element):
+                return comparable(element)
+            return None
+
+        columns = [
+            copy.c[column.name] if column.table is other else column
+            for column in statement.selected_columns
+        ]
+        normalised = sa.select(*columns).join_from(
+            self.table, copy, replacement_traverse(condition, {}, replaced)
+        )
+        if statement.whereclause is not None:
+            normalised = normalised.where(replacement_traverse(statement.whereclause, {}, replaced))
+        return normalised
 
     def schema(self) -> dict[str, pl.DataType]:
         """The Polars types of the frame's columns, by name."""
@@ -87,18 +155,3 @@ def _table(column: sa.Column[Any]) -> sa.Table:
     table = column.table
     assert isinstance(table, sa.Table)
     return table
-
-
-def polars_type(declared: sa.types.TypeEngine[object]) -> pl.DataType:
-    """The Polars type for a declared SQL type; text for every type not listed here."""
-    if isinstance(declared, sa.Boolean):
-        return pl.Boolean()
-    if isinstance(declared, sa.Integer):
-        return pl.Int64()
-    if isinstance(declared, sa.Float):
-        return pl.Float64()
-    if isinstance(declared, sa.DateTime):
-        return pl.Datetime("us")
-    if isinstance(declared, sa.Date):
-        return pl.Date()
-    return pl.String()

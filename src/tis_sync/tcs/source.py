@@ -5,11 +5,9 @@ Python's own driver, because ConnectorX contains a second copy of SQLite, and tw
 process break each other's locks.
 
 Columns are read as text if SQLite contains a value that does not fit its column, or if a MySQL
-column has become a text column. A value that cannot be cast from text to the declared type never
-fails the job: its record is set aside, with its key and the reason.
+column has become a text column. A read that fails because TCS was away for a moment is repeated.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,48 +19,25 @@ from tempfile import gettempdir
 from threading import RLock
 from typing import Any, cast
 
-os.environ.setdefault("RUST_LOG", "off")  # otherwise ConnectorX prints each refused connection
-
-import connectorx as cx
 import polars as pl
 import sqlalchemy as sa
 
 from tis_sync.db.database import Database
+from tis_sync.db.transient import retried
 from tis_sync.errors import SourceError
+from tis_sync.tcs.columns import polars_type
+from tis_sync.tcs.connector import read_columns
+from tis_sync.tcs.fit import SetAside, Table, fit, packed
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange, key_ranges
-from tis_sync.tcs.read import Read, polars_type
+from tis_sync.tcs.read import Read
 from tis_sync.tcs.spool import Spool
 
-EPOCH_DAY = 719_528  # 1970-01-01 as MySQL's TO_DAYS numbers it
 KEPT_SECONDS = 300.0  # a read that is older than this is repeated
 ROWS_PER_SCAN = 500_000  # rows or integer keys that a full scan reads at a time; this bounds memory
 READS_AT_ONCE = 3  # tables of one partition; more would only wait for the server
 
 Frames = Mapping[str, pl.DataFrame]
 """What a job reads: one frame per TCS table, by table name."""
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """A record that a job could not use.
-
-    Attributes:
-        table: its TCS table.
-        key: its primary key, as text.
-        column: the column with the bad value.
-        value: the bad value, as text.
-        reason: what is wrong with the value, as a predicate ("is not a number").
-
-    """
-
-    table: str
-    key: str
-    column: str
-    value: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.table} {self.key}: {self.column} {self.value!r} {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +48,6 @@ class Loaded:
     set_aside: list[SetAside]
 
 
-Table = tuple[pl.DataFrame, list[SetAside]]
 Whole = tuple[pl.DataFrame | Spool, list[SetAside]]
 
 
@@ -91,6 +65,7 @@ class Source:
         folder: the folder in which large tables are spooled.
         night: the source that the jobs of a night share. None: the run belongs to no night.
         clock: monotonic, in seconds.
+        sleep: waits for some seconds, before a read is repeated.
 
     """
 
@@ -99,6 +74,7 @@ class Source:
     folder: Path = Path(gettempdir())
     night: "Source | None" = None
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _kept: dict[str, tuple[float, Whole]] = field(default_factory=dict)
     _loading: dict[str, RLock] = field(default_factory=dict)
     _types: dict[str, dict[str, sa.types.TypeEngine[Any]]] = field(default_factory=dict)
@@ -127,7 +103,7 @@ class Source:
         """Read the columns of one table in their declared types, and the set-aside records."""
         is_part = keys != ALL_KEYS
         if fresh:
-            return self._fetch(read, read.statement(keys, self.today))
+            return self._fetch(read, self._statement(read, keys))
         if read.shared and self.night is not None:
             return self.night._read(read, keys, fresh=False)
         if is_part and not read.is_clustered:
@@ -135,14 +111,14 @@ class Source:
         elif read.partition_column is None or (read.shared and not is_part):
             whole, unfit = self._keep("", read, self._whole)
         else:
-            return self._fetch(read, read.statement(keys, self.today))
+            return self._fetch(read, self._statement(read, keys))
         # Every partition uses the whole table, but only the first one reports its unfit records.
         frame = whole.take(keys) if isinstance(whole, Spool) else whole
         return frame, unfit if keys.low is None else []
 
     def _keep(self, form: str, read: Read, load: Callable[[Read], Whole]) -> Whole:
         """The result of a read, kept for a few minutes; only one of several threads loads it."""
-        key = form + self._compiled(read.statement(ALL_KEYS, self.today))
+        key = form + self._compiled(self._statement(read, ALL_KEYS))
         with self._lock:
             loading = self._loading.setdefault(key, RLock())
         with loading:
@@ -154,7 +130,7 @@ class Source:
             return result
 
     def _whole(self, read: Read) -> Table:
-        return self._fetch(read, read.statement(ALL_KEYS, self.today))
+        return self._fetch(read, self._statement(read, ALL_KEYS))
 
     def _spooled(self, read: Read) -> tuple[Spool, list[SetAside]]:
         """Read a whole table in its order on disk, and sort it into a spool."""
@@ -170,7 +146,8 @@ class Source:
 
     def _scan(self, read: Read) -> Iterator[Table]:
         """Read a whole table in its order on disk, a bounded number of rows at a time."""
-        statement, order = read.scan(self.today), read.scan_column
+        statement = read.scan(self.today, exact_texts=self._is_sqlite)
+        order = read.scan_column
         if isinstance(order.type, sa.Integer):
             for keys in key_ranges(self.database, [order], ROWS_PER_SCAN):
                 yield self._fetch(read, statement.where(keys.clause(order)))
@@ -178,32 +155,33 @@ class Source:
         page = statement.order_by(order).limit(ROWS_PER_SCAN)
         while True:
             frame = self._raw(read, page)
-            yield _fit(frame, read, page)
+            yield fit(frame, read, list(page.selected_columns))
             if frame.height < ROWS_PER_SCAN:
                 return
             page = (
                 statement.where(order > frame[order.name][-1]).order_by(order).limit(ROWS_PER_SCAN)
             )
 
+    @property
+    def _is_sqlite(self) -> bool:
+        return self.database.dialect == "sqlite"
+
+    def _statement(self, read: Read, keys: KeyRange) -> sa.Select[Any]:
+        return read.statement(keys, self.today, exact_texts=self._is_sqlite)
+
     def _fetch(self, read: Read, statement: sa.Select[Any]) -> Table:
-        return _fit(self._raw(read, statement), read, statement)
+        return fit(self._raw(read, statement), read, list(statement.selected_columns))
 
     def _raw(self, read: Read, statement: sa.Select[Any]) -> pl.DataFrame:
         """The result of a SELECT, with the driver's types."""
-        if self.database.dialect == "sqlite":
-            return self._from_sqlite(statement)
-        try:
-            sql = self._compiled(self._with_plain_dates(statement))
-            frame = cx.read_sql(connector_url(self.database), sql, return_type="polars")
-        except RuntimeError as error:
-            # If the cause is one that people can fix, this fails too, with an error we can explain.
-            with self.database.read() as connection:
-                connection.execute(statement.limit(1))
-            raise SourceError(
-                f"TCS at {self.database.address}: cannot read {read.table.name}: {error}"
-            ) from error
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+
+        def once() -> pl.DataFrame:
+            if self._is_sqlite:
+                return self._from_sqlite(statement)
+            sql = self._compiled(self._packed(statement))
+            return read_columns(self.database, sql, read.table.name)
+
+        return retried(once, sleep=self.sleep, clock=self.clock)
 
     def _from_sqlite(self, statement: sa.Select[Any]) -> pl.DataFrame:
         schema = {column.name: _sqlite_type(column.type) for column in statement.selected_columns}
@@ -218,17 +196,16 @@ class Source:
                 rows = driver.execute(self._compiled(_as_text(statement))).fetchall()
                 return _frame(rows, dict.fromkeys(schema, pl.String()))
 
-    def _with_plain_dates(self, statement: sa.Select[Any]) -> sa.Select[Any]:
-        """Select dates as day numbers.
+    def _packed(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        """Select dates and times as integers.
 
-        That takes half the time, and turns 0000-00-00, which MySQL allows for "none", into NULL;
-        ConnectorX panics on it. A date column that has become a text column is left alone, so that
-        text that is not a date is noticed.
+        A column that has become a text column is left alone, so that text that is not a date is
+        noticed.
         """
         return statement.with_only_columns(
             *(
-                sa.func.to_days(column).label(column.name)
-                if isinstance(column.type, sa.Date) and not self._holds_text(column)
+                packed(column)
+                if isinstance(column.type, (sa.Date, sa.DateTime)) and not self._holds_text(column)
                 else column
                 for column in statement.selected_columns
             )
@@ -254,32 +231,6 @@ class Source:
         return sql.replace("%%", "%")
 
 
-def _fit(frame: pl.DataFrame, read: Read, statement: sa.Select[Any]) -> Table:
-    """Cast to the declared types, and set aside the records that do not fit."""
-    schema = {column.name: polars_type(column.type) for column in statement.selected_columns}
-    casted = frame.select(
-        _cast(pl.col(name), frame.schema[name], declared).alias(name)
-        for name, declared in schema.items()
-    )
-    unfit = [
-        name
-        for name, declared in schema.items()
-        if frame.schema[name] == pl.String
-        and declared != pl.String
-        and casted[name].null_count() > frame[name].null_count()
-    ]
-    if not unfit:
-        return casted, []
-    bad = {name: frame[name].is_not_null() & casted[name].is_null() for name in unfit}
-    key = pl.concat_str([pl.col(k).cast(pl.String) for k in _record_key(read)], separator="/")
-    set_aside = [
-        SetAside(read.table.name, record, name, value, f"is not a {_kind(schema[name])}")
-        for name, mask in bad.items()
-        for record, value in frame.filter(mask).select(key.alias("key"), value=name).iter_rows()
-    ]
-    return casted.filter(~pl.any_horizontal(bad.values())), set_aside
-
-
 def _frame(rows: list[tuple[Any, ...]], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Make a frame of rows; raise if a value does not have the type of its column."""
     columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
@@ -288,13 +239,6 @@ def _frame(rows: list[tuple[Any, ...]], schema: Mapping[str, pl.DataType]) -> pl
             pl.Series(name, values, dtype=data_type, strict=True)
             for (name, data_type), values in zip(schema.items(), columns, strict=True)
         ]
-    )
-
-
-def connector_url(database: Database) -> str:
-    """The URL of a MySQL or MariaDB database, with its password, in ConnectorX's form."""
-    return database.engine.url.set(drivername="mysql", query={}).render_as_string(
-        hide_password=False
     )
 
 
@@ -312,29 +256,3 @@ def _sqlite_type(declared: sa.types.TypeEngine[object]) -> pl.DataType:
     if data_type.is_temporal():
         return pl.String()
     return pl.Int64() if data_type == pl.Boolean else data_type
-
-
-def _cast(column: pl.Expr, actual: pl.DataType, declared: pl.DataType) -> pl.Expr:
-    if actual == declared:
-        return column
-    if actual.is_integer() and declared == pl.Date:
-        return (column - EPOCH_DAY).cast(pl.Int32).cast(pl.Date)
-    if actual == pl.String and declared == pl.Date:
-        return column.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    if actual == pl.String and declared == pl.Datetime:
-        return column.str.to_datetime(strict=False)
-    if actual == pl.String and declared == pl.Boolean:
-        return column.cast(pl.Int64, strict=False) != 0
-    if actual == pl.Binary and declared == pl.Boolean:
-        return column != b"\x00"
-    return column.cast(declared, strict=False)
-
-
-def _record_key(read: Read) -> list[str]:
-    """The columns that best identify a record: the primary key, or else the first column."""
-    key = [c.name for c in read.table.primary_key.columns if c.name in read.columns]
-    return key or [read.columns[0]]
-
-
-def _kind(data_type: pl.DataType) -> str:
-    return "date" if data_type.is_temporal() else "number"

@@ -2,7 +2,8 @@
 
 TCS is the system of record, and not ours. We use these declarations to build statements, to check
 that a database has what we need (`tis_sync.tcs.schema`), and to create the synthetic database of
-the demo. Names, types, nullability and keys are those of the live MySQL schema. We write only the
+the demo. Names, types, nullability and keys are those of the live MySQL schema; `info` says which
+texts are compared as keys and which as codes (`tis_sync.tcs.columns`). We write only the
 targets of jobs, `PlacementEsrEvent`, `EsrNotification`, and `shedlock` while the Java service is in
 use.
 """
@@ -23,6 +24,8 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.dialects import mysql
+
+from tis_sync.tcs.columns import CODE, KEY
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s"})
 
@@ -69,16 +72,16 @@ CurriculumMembership = Table(
     Column("curriculumId", Big, nullable=False, index=True),
     Column("intrepidId", Text255),
     Column("amendedDate", Millis, nullable=False),
-    Column("programmeMembershipUuid", String(36), nullable=False, index=True),
+    Column("programmeMembershipUuid", String(36), nullable=False, index=True, info=KEY),
 )
 EsrNotification = Table(
     "EsrNotification",
     metadata,
     Column("id", Big, primary_key=True),
-    Column("notificationTitleCode", Text255),
+    Column("notificationTitleCode", Text255, info=CODE),
     Column("deaneryBody", Text255),
     Column("deaneryPostNumber", Text255),
-    Column("managingDeaneryBodyCode", Text255),
+    Column("managingDeaneryBodyCode", Text255, info=CODE),
     Column("occupationCode", Text255),
     Column("hostLeadEmployerStatus", Text255),
     Column("newTrainingPositionLocation", Text255),
@@ -140,7 +143,7 @@ Person = Table(
     Column("addedDate", DateTime, nullable=False),
     Column("amendedDate", Millis, nullable=False),
     Column("role", Text),
-    Column("status", Text255, index=True),
+    Column("status", Text255, index=True, info=CODE),
     Column("comments", Text),
     Column("inactiveDate", DateTime),
     Column("inactiveNotes", Text),
@@ -201,7 +204,7 @@ Placement = Table(
     Column("gradeId", Big),
     Column("placementAddedDate", DateTime),
     Column("placementAmendedDate", DateTime),
-    Column("lifecycleState", Lifecycle, nullable=False),
+    Column("lifecycleState", Lifecycle, nullable=False, info=CODE),
 )
 PlacementEsrEvent = Table(
     "PlacementEsrEvent",
@@ -212,14 +215,14 @@ PlacementEsrEvent = Table(
     Column("filename", Text255, nullable=False),
     Column("positionNumber", Big, nullable=False),
     Column("positionId", Big, nullable=False),
-    Column("status", Text255, nullable=False),
+    Column("status", Text255, nullable=False, info=CODE),
 )
 PlacementSpecialty = Table(
     "PlacementSpecialty",
     metadata,
     Column("placementId", Big, primary_key=True, autoincrement=False),
     Column("specialtyId", Big, primary_key=True, autoincrement=False),
-    Column("placementSpecialtyType", Text255, nullable=False),
+    Column("placementSpecialtyType", Text255, nullable=False, info=CODE),
 )
 Post = Table(
     "Post",
@@ -239,7 +242,7 @@ Post = Table(
     Column("intrepidId", Text255, unique=True),
     Column("legacy", Bit, nullable=False),
     Column("bypassNPNGeneration", Bit),
-    Column("fundingStatus", Text255, nullable=False),
+    Column("fundingStatus", Text255, nullable=False, info=CODE),
 )
 PostEsrEvent = Table(
     "PostEsrEvent",
@@ -250,7 +253,7 @@ PostEsrEvent = Table(
     Column("filename", Text255),
     Column("positionNumber", Big, nullable=False),
     Column("positionId", Big, nullable=False, index=True),
-    Column("status", Text255, nullable=False),
+    Column("status", Text255, nullable=False, info=CODE),
 )
 PostFunding = Table(
     "PostFunding",
@@ -272,7 +275,7 @@ PostGrade = Table(
     Column("id", Big, primary_key=True),
     Column("postId", Big, nullable=False, index=True),
     Column("gradeId", Big),
-    Column("postGradeType", Text255, nullable=False),
+    Column("postGradeType", Text255, nullable=False, info=CODE),
 )
 PostSite = Table(
     "PostSite",
@@ -280,7 +283,7 @@ PostSite = Table(
     Column("id", Big, primary_key=True),
     Column("postId", Big, nullable=False, index=True),
     Column("siteId", Big),
-    Column("postSiteType", Text255, nullable=False),
+    Column("postSiteType", Text255, nullable=False, info=CODE),
 )
 PostSpecialty = Table(
     "PostSpecialty",
@@ -288,7 +291,7 @@ PostSpecialty = Table(
     Column("id", Big, primary_key=True),
     Column("postId", Big, nullable=False, index=True),
     Column("specialtyId", Big, nullable=False, index=True),
-    Column("postSpecialtyType", Text255, nullable=False),
+    Column("postSpecialtyType", Text255, nullable=False, info=CODE),
 )
 PostTrust = Table(
     "PostTrust",
@@ -312,7 +315,7 @@ Programme = Table(
 ProgrammeMembership = Table(
     "ProgrammeMembership",
     metadata,
-    Column("uuid", String(36), primary_key=True),
+    Column("uuid", String(36), primary_key=True, info=KEY),
     Column("programmeMembershipType", Text255),
     Column("programmeStartDate", Date),
     Column("programmeEndDate", Date),

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from tis_sync.esr.calendar import WINDOW_WEEKS, earliest_start, latest_start
 from tis_sync.tcs import tables as t
+from tis_sync.tcs.columns import comparable
 from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import Frames
 
@@ -34,7 +35,7 @@ def _in_window(today: date) -> sa.ColumnElement[bool]:
     return sa.and_(
         starts >= earliest_start(today),
         starts <= latest_start(today),
-        t.Placement.c.lifecycleState == "APPROVED",
+        comparable(t.Placement.c.lifecycleState) == "APPROVED",
     )
 
 

@@ -22,9 +22,10 @@ from tis_sync.esr.records import RecordOrigin, RecordState
 from tis_sync.reconcile.table_plan import OLD
 from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.fit import SetAside
 from tis_sync.tcs.key_ranges import ALL_KEYS
 from tis_sync.tcs.read import Read, always
-from tis_sync.tcs.source import Frames, SetAside, Source
+from tis_sync.tcs.source import Frames, Source
 
 ROWS_PER_STATEMENT = 5_000  # rows held as Python objects at a time; this bounds memory
 OPEN_STATES = (RecordState.TO_EXPORT, RecordState.INVALID_DATA)

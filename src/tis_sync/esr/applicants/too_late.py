@@ -21,6 +21,7 @@ from tis_sync.esr.records import RecordState
 from tis_sync.runs.services import Services
 from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.columns import comparable
 from tis_sync.tcs.key_ranges import ALL_KEYS
 from tis_sync.tcs.read import Read, always
 from tis_sync.tcs.source import Source
@@ -112,4 +113,5 @@ def check_too_late(s: Services, began: date, day: date) -> None:
 def _starts_soon(day: date) -> sa.ColumnElement[bool]:
     starts = tcs.Placement.c.dateFrom
     last = day + timedelta(days=LEAD_DAYS)
-    return sa.and_(starts >= day, starts <= last, tcs.Placement.c.lifecycleState == "APPROVED")
+    approved = comparable(tcs.Placement.c.lifecycleState) == "APPROVED"
+    return sa.and_(starts >= day, starts <= last, approved)

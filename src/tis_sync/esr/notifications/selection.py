@@ -12,6 +12,7 @@ from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.columns import NOTIFICATION_COLUMNS
 from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.columns import comparable
 from tis_sync.tcs.key_ranges import ALL_KEYS
 from tis_sync.tcs.read import Read, always
 from tis_sync.tcs.source import Source
@@ -49,7 +50,7 @@ def select_notifications(
 
     """
     codes = [deanery, *(code for code, target in prefixes.items() if target == deanery)]
-    condition: sa.ColumnElement[bool] = TABLE.c.managingDeaneryBodyCode.in_(codes)
+    condition: sa.ColumnElement[bool] = comparable(TABLE.c.managingDeaneryBodyCode).in_(codes)
     if since is not None:
         # Not ">=": SQLite compares text, with or without fractions of a second.
         before = datetime.combine(since, time()) - timedelta(seconds=1)

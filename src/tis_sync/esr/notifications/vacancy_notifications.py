@@ -17,8 +17,9 @@ from tis_sync.db.database import Database
 from tis_sync.esr.applicants.eligibility import is_exported_type
 from tis_sync.esr.calendar import WINDOW_WEEKS
 from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.columns import as_code, comparable, polars_type
 from tis_sync.tcs.key_ranges import ALL_KEYS
-from tis_sync.tcs.read import Read, always, polars_type
+from tis_sync.tcs.read import Read, always
 from tis_sync.tcs.source import Frames, Source
 
 TABLE = tcs.EsrNotification
@@ -67,7 +68,7 @@ def _affected(day: date) -> sa.ColumnElement[bool]:
     return sa.and_(
         placement.c.postId.in_(posts),
         placement.c.dateTo >= day - timedelta(days=1),
-        placement.c.lifecycleState == "APPROVED",
+        comparable(placement.c.lifecycleState) == "APPROVED",
     )
 
 
@@ -91,8 +92,8 @@ def vacancy_notifications(frames: Frames, day: date) -> pl.DataFrame:
         )
         .join(_people(frames), on="traineeId", how="left")
         .select(
-            "id", "postId", "siteCode", "dateFrom", "dateTo", "lastName", "firstName", "gmcNumber",
-            "email", "gradeAbbreviation",
+            "id", "postId", as_code(pl.col("siteCode")), "dateFrom", "dateTo", "lastName",
+            "firstName", "gmcNumber", "email", "gradeAbbreviation",
             hours=pl.col("placementWholeTimeEquivalent").round(1).cast(pl.String),
         )
         .collect()
@@ -194,7 +195,7 @@ def load_day(source: Database, day: date) -> int:
     frames = Source(source, day).load(reads(day), ALL_KEYS).frames
     desired = vacancy_notifications(frames, day)
     of_day = sa.and_(
-        TABLE.c.notificationTitleCode == TYPE,
+        comparable(TABLE.c.notificationTitleCode) == TYPE,
         # Not "=": SQLite compares text, with or without fractions of a second.
         TABLE.c.createdDate > datetime.combine(day, time()) - timedelta(seconds=1),
         TABLE.c.createdDate < datetime.combine(day, time()) + timedelta(days=1),

@@ -1,0 +1,76 @@
+"""ConnectorX: whole columns from MySQL or MariaDB into Polars, and what its errors mean."""
+
+import os
+import re
+
+os.environ.setdefault("RUST_LOG", "off")  # otherwise ConnectorX prints each refused connection
+
+import connectorx as cx
+import polars as pl
+from sqlalchemy.engine import URL
+
+from tis_sync.db.database import UTC_SESSION, Database
+from tis_sync.db.driver_errors import explain, reason_of
+from tis_sync.db.mysql_relay import Relay, relay
+from tis_sync.db.transient import Cause, cause_of
+from tis_sync.errors import SourceError, TisSyncError
+
+PANIC = "PanicException"  # a BaseException of Rust; its module cannot be imported
+QUOTED = re.compile(r"`.*`|'.*'|\".*\"", re.DOTALL)
+
+
+def read_columns(database: Database, sql: str, table: str) -> pl.DataFrame:
+    """Read the result of a SELECT, with the driver's types.
+
+    Args:
+        database: TCS, in MySQL or MariaDB.
+        sql: the statement.
+        table: its main table, for error messages.
+
+    Raises:
+        UnreachableError, LockedError: TCS does not answer, or interrupted the statement.
+        SourceError: TCS refuses the statement, or ConnectorX cannot represent a value.
+
+    """
+    assert database.server is not None
+    # The driver notices in a moment what ConnectorX would try again for half a minute.
+    with database.read():
+        pass
+    with relay(database.server) as relayed:
+        url = _url(database.engine.url, relayed.address)
+        try:
+            frame = cx.read_sql(url, sql, return_type="polars", pre_execution_query=UTC_SESSION)
+        except Exception as error:
+            raise _translated(error, relayed, database, table) from error
+        except BaseException as error:
+            if type(error).__name__ != PANIC:
+                raise
+            raise SourceError(
+                f"TCS at {database.address}: {table} contains a value that ConnectorX cannot "
+                f"represent: {QUOTED.sub('...', reason_of(error))}."
+            ) from None  # the panic quotes the value
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _translated(error: Exception, relayed: Relay, database: Database, table: str) -> TisSyncError:
+    """The error for an exception of ConnectorX: by the server's code, or by what the relay saw."""
+    where = f"TCS at {database.address}"
+    cause, reason = cause_of(error), reason_of(error)
+    if cause is None and relayed.failure is not None:
+        cause, reason = Cause.UNREACHABLE, reason_of(relayed.failure)
+    if cause is None:
+        return SourceError(f"{where}: cannot read {table}: {reason}")
+    return explain(cause, where, database.setting, reason)
+
+
+def _url(url: URL, address: tuple[str, int] | str) -> str:
+    """The URL of the relay in ConnectorX's form, with the password."""
+    if isinstance(address, str):
+        target = url.set(drivername="mysql", host="localhost", port=None, query={"socket": address})
+    else:
+        host, port = address
+        # By default it would look for a Unix socket of the server, past the relay.
+        query = {"prefer_socket": "false"}
+        target = url.set(drivername="mysql", host=host, port=port, query=query)
+    return target.render_as_string(hide_password=False)
