@@ -19,6 +19,10 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._connected = True
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._cut_after: int | None = None
+        self.answered = 0
         self._ends: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -29,12 +33,27 @@ class Wire:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def cut_after(self, count: int) -> None:
+        """Cut when the server has answered this many bytes from now on."""
+        self.answered = 0
+        self._cut_after = count
+
     def join(self) -> None:
         """Accept new connections."""
+        self._cut_after = None
         self._connected = True
+
+    def freeze(self) -> None:
+        """Keep connections open, and accept new ones, but pass nothing on."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Pass everything on again."""
+        self._flowing.set()
 
     def close(self) -> None:
         """Close every connection, and the local port."""
+        self.thaw()
         self.cut()
         self._listener.close()
 
@@ -53,13 +72,20 @@ class Wire:
                 self._ends |= {client, server}
                 for source, target in ((client, server), (server, client)):
                     threading.Thread(
-                        target=self._forward, args=(source, target), daemon=True
+                        target=self._forward,
+                        args=(source, target, source is server),
+                        daemon=True,
                     ).start()
 
-    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self._flowing.wait()
                 target.sendall(data)
+                if is_answer:
+                    self.answered += len(data)
+                    if self._cut_after is not None and self.answered >= self._cut_after:
+                        self.cut()
         for end in (source, target):
             self._ends.discard(end)
             with suppress(OSError):

@@ -41,8 +41,14 @@ class Settings(BaseSettings):
     )
     tcs_url: SecretStr | None = Field(
         None,
-        description="TCS, as an SQLAlchemy URL. Default: the SQLite file tcs.sqlite in the home "
-        "folder.",
+        description="TCS, as an SQLAlchemy URL. For TLS add ssl_ca=FILE to its query (see "
+        "docs/tcs.md). Default: the SQLite file tcs.sqlite in the home folder.",
+    )
+    tcs_timeout_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="How long TCS may be silent while we wait for an answer. After that, the read "
+        "or write fails, and is retried like after a lost connection. In seconds.",
     )
     state_url: SecretStr | None = Field(
         None,

@@ -1,5 +1,6 @@
 """Small worlds for Hypothesis: few records, dates close to today, much that is missing."""
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -18,7 +19,9 @@ texts = st.one_of(st.none(), st.sampled_from(TEXTS))
 trusts = st.one_of(st.none(), st.integers(1, 3))
 small = st.integers(1, 4)
 # How people and other services write a code or a key that MySQL takes for the same.
-spellings = st.sampled_from([str, str.lower, str.upper, str.title, lambda text: f"{text} "])
+spellings: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
+    [str, str.lower, str.upper, str.title, lambda text: f"{text} "]
+)
 
 
 def codes(*words: str) -> st.SearchStrategy[str]:

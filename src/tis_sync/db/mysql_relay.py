@@ -28,6 +28,9 @@ SSL_REQUEST_BYTES = 32  # the part of the answer that is sent before TLS begins
 OK, MORE_DATA, CHANGE_METHOD, ERROR = 0x00, 0x01, 0xFE, 0xFF  # the first byte of a server's packet
 ACCEPTED = b"\x01\x03"  # the password is right, and the server goes on by itself
 
+Packet = tuple[int, bytes]
+"""The number and the payload of a packet."""
+
 
 @dataclass
 class Relay:
@@ -36,12 +39,14 @@ class Relay:
     Attributes:
         server: the server.
         address: where ConnectorX connects to: host and port, or the path of a Unix socket.
+        ready: a connection for the first client, with the greeting of the server.
         failure: why the server could not be reached, or failed while it was read. None: it did not.
 
     """
 
     server: MySQLServer
     address: tuple[str, int] | str
+    ready: tuple[socket.socket, Packet] | None
     failure: Exception | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
     _open: set[socket.socket] = field(default_factory=set)
@@ -67,6 +72,9 @@ class Relay:
             threads = list(self._threads)
         for thread in threads:
             thread.join()
+        unused = self._take()
+        if unused is not None:
+            unused[0].close()
 
     def _serve(self, client: socket.socket) -> None:
         client.settimeout(self.server.timeout_seconds)
@@ -74,13 +82,19 @@ class Relay:
             stack.enter_context(client)
             self._register(client, stack)
             try:
-                upstream = stack.enter_context(self.server.connect())
+                upstream, greeting = self._take() or greeted(self.server)
+                stack.enter_context(upstream)
                 self._register(upstream, stack)
-                upstream = stack.enter_context(self._handshake(client, upstream))
+                upstream = stack.enter_context(self._handshake(client, upstream, greeting))
                 self._register(upstream, stack)
                 self._pass_on(client, upstream)
             except (OSError, EOFError) as error:  # among them timeouts, and those of TLS
                 self.failure = self.failure or error
+
+    def _take(self) -> tuple[socket.socket, Packet] | None:
+        with self._lock:
+            ready, self.ready = self.ready, None
+        return ready
 
     def _register(self, connection: socket.socket, stack: ExitStack) -> None:
         with self._lock:
@@ -91,17 +105,16 @@ class Relay:
         with self._lock:
             self._open.discard(connection)
 
-    def _handshake(self, client: socket.socket, upstream: socket.socket) -> socket.socket:
+    def _handshake(
+        self, client: socket.socket, upstream: socket.socket, greeting: Packet
+    ) -> socket.socket:
         """Pass on the greeting and the sign-in; return the connection to go on with.
 
         If TLS begins in between, the client does not know of it, and its packets and those of the
         server are numbered differently until the sign-in is over.
         """
-        number, greeting = _receive(upstream)
-        offers_tls = greeting[0] != ERROR and _capabilities(greeting) & CLIENT_SSL
-        _send(client, number, greeting)
-        if greeting[0] == ERROR:
-            raise EOFError("it refuses connections")
+        offers_tls = _capabilities(greeting[1]) & CLIENT_SSL
+        _send(client, *greeting)
         shift = 0
         number, answer = _receive(client)
         if self.server.tls is not None and offers_tls:
@@ -111,7 +124,7 @@ class Relay:
             upstream = self.server.tls.wrap_socket(upstream, server_hostname=self.server.host)
             shift = 1
         elif self.server.tls_required:
-            raise ssl.SSLError("it does not offer TLS")
+            raise ConnectionError("it does not offer TLS")
         _send(upstream, number + shift, answer)
         while True:
             number, packet = _receive(upstream)
@@ -173,18 +186,24 @@ def relay(server: MySQLServer) -> Iterator[Relay]:
 
     A client trusts a Unix socket with its password. So it connects to one only if the way to the
     server is safe too: with TLS, or also through a Unix socket.
+
+    Raises:
+        OSError, EOFError: the server does not answer, or refuses connections. Here this is known at
+            once; ConnectorX would try to connect for half a minute.
+
     """
+    ready = greeted(server)
     with ExitStack() as stack:
         if server.tls_required or server.unix_socket is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="tis-sync-"))
             path = str(Path(folder) / "mysql")
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(path)
-            opened = Relay(server, path)
+            opened = Relay(server, path, ready)
         else:
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             listener.bind(("127.0.0.1", 0))
-            opened = Relay(server, listener.getsockname())
+            opened = Relay(server, listener.getsockname(), ready)
         stack.enter_context(listener)
         listener.listen()
         stack.callback(opened.close)
@@ -197,6 +216,25 @@ def relay(server: MySQLServer) -> Iterator[Relay]:
         yield opened
 
 
+def greeted(server: MySQLServer) -> tuple[socket.socket, Packet]:
+    """Open a connection, and wait for the greeting of the server.
+
+    Raises:
+        OSError, EOFError: the server does not answer, or refuses connections.
+
+    """
+    connection = server.connect()
+    try:
+        greeting = _receive(connection)
+        if greeting[1][0] == ERROR:
+            reason = greeting[1][3:].decode(errors="replace")
+            raise EOFError(f"it refuses connections: {reason}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection, greeting
+
+
 def _capabilities(greeting: bytes) -> int:
     """The lower half of the server's capabilities."""
     after_version = greeting.index(b"\0", 1) + 1
@@ -204,7 +242,7 @@ def _capabilities(greeting: bytes) -> int:
     return int(capabilities)
 
 
-def _receive(connection: socket.socket) -> tuple[int, bytes]:
+def _receive(connection: socket.socket) -> Packet:
     """The number and the payload of the next packet.
 
     Raises:

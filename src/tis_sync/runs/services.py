@@ -130,7 +130,12 @@ class Services:
         """
         with self._lock:
             if self._tcs is None:
-                found = connect(self.settings.tcs(), name="TCS", setting="TIS_SYNC_TCS_URL")
+                found = connect(
+                    self.settings.tcs(),
+                    name="TCS",
+                    setting="TIS_SYNC_TCS_URL",
+                    timeout_seconds=self.settings.tcs_timeout_seconds,
+                )
                 if found.dialect not in TCS_DIALECTS:
                     raise UsageError(
                         f"TIS_SYNC_TCS_URL names {found.address}; TCS must be MySQL, MariaDB or "

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 os.environ.setdefault("RUST_LOG", "off")  # otherwise ConnectorX prints each refused connection
 
@@ -33,10 +35,10 @@ def read_columns(database: Database, sql: str, table: str) -> pl.DataFrame:
 
     """
     assert database.server is not None
-    # The driver notices in a moment what ConnectorX would try again for half a minute.
+    # A wrong password is noticed here; ConnectorX would try it for half a minute.
     with database.read():
         pass
-    with relay(database.server) as relayed:
+    with _relayed(database) as relayed:
         url = _url(database.engine.url, relayed.address)
         try:
             frame = cx.read_sql(url, sql, return_type="polars", pre_execution_query=UTC_SESSION)
@@ -51,6 +53,19 @@ def read_columns(database: Database, sql: str, table: str) -> pl.DataFrame:
             ) from None  # the panic quotes the value
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+@contextmanager
+def _relayed(database: Database) -> Iterator[Relay]:
+    assert database.server is not None
+    with ExitStack() as stack:
+        try:
+            relayed = stack.enter_context(relay(database.server))
+        except (OSError, EOFError) as error:
+            where = f"TCS at {database.address}"
+            cause = Cause.UNREACHABLE
+            raise explain(cause, where, database.setting, reason_of(error)) from error
+        yield relayed
 
 
 def _translated(error: Exception, relayed: Relay, database: Database, table: str) -> TisSyncError:

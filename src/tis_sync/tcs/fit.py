@@ -53,7 +53,7 @@ def packed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     if not isinstance(column.type, sa.DateTime):
         return day.label(column.name)
     seconds = sa.func.floor(sa.func.time_to_sec(column))
-    total = sa.literal_column(str(DAY_MICROSECONDS))
+    total: sa.ColumnElement[Any] = sa.literal_column(str(DAY_MICROSECONDS))
     packed_time = (
         day.op("*")(total)
         .op("+")(seconds.op("*")(sa.literal_column("1000000")))

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import polars as pl
 import sqlalchemy as sa
 
 from tis_sync.db.database import Database
+from tis_sync.db.transient import retried
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class KeyRange:
 
 
 ALL_KEYS = KeyRange()
+# More ranges than this are only made if the keys fill them. Counting the keys takes a scan of an
+# index, which this many ranges are worth.
+MOST_EVEN_RANGES = 250
 
 
 def key_ranges(
@@ -62,21 +67,62 @@ def key_ranges(
         multiple_of: the width is rounded up to a multiple of this.
 
     Returns:
-        Ranges that cover every key, in order; the first and the last one are open-ended.
+        Ranges that cover every key, in order; the first and the last one are open-ended. Their
+        bounds are multiples of the width. Where there are no keys, there is no range either: the
+        number of ranges depends on the number of keys, even if some are far from the others.
+
+    Raises:
+        UnreachableError, LockedError: the database does not answer, even after a few attempts.
 
     """
     width = -(-width // multiple_of) * multiple_of
-    bounds: list[int] = []
-    with database.read() as connection:
-        for column in columns:
-            row = connection.execute(sa.select(sa.func.min(column), sa.func.max(column))).one()
-            bounds += [value for value in row if isinstance(value, int)]
+    keys = list(columns)
+    bounds = [bound for column in keys for bound in retried(partial(_bounds, database, column))]
     lowest, highest = min(bounds, default=0), max(bounds, default=0)
     if highest - lowest < 2 * width:
         return [ALL_KEYS]
-    cuts = [*range((lowest // width + 1) * width, highest + 1, width)]
+    cuts: Iterable[int] = range((lowest // width + 1) * width, highest + 1, width)
+    if (highest - lowest) // width > MOST_EVEN_RANGES:
+        cuts = _cuts([retried(partial(_counts, database, column, width)) for column in keys], width)
     edges: list[int | None] = [None, *cuts, None]
     return [KeyRange(low, high) for low, high in pairwise(edges)]
+
+
+def _bounds(database: Database, column: sa.Column[int]) -> list[int]:
+    """The lowest and the highest key of a column; empty if it has none."""
+    with database.read() as connection:
+        row = connection.execute(sa.select(sa.func.min(column), sa.func.max(column))).one()
+    return [value for value in row if isinstance(value, int)]
+
+
+def _counts(database: Database, column: sa.Column[int], width: int) -> pl.DataFrame:
+    """How many different keys each occupied stretch of a column has: start, count."""
+    start = (column - column % width).label("start")
+    statement = (
+        sa.select(start, sa.func.count(column.distinct()))
+        .where(column.is_not(None))
+        .group_by(start)
+    )
+    with database.read() as connection:
+        rows = [tuple(row) for row in connection.execute(statement)]
+    return pl.DataFrame(rows, schema={"start": pl.Int64, "count": pl.Int64}, orient="row")
+
+
+def _cuts(counts: list[pl.DataFrame], width: int) -> list[int]:
+    """Where ranges begin, so that each has about `width` keys, but never more than twice that.
+
+    Neighbouring stretches share a range until they fill one. Keys that two columns have in common
+    count twice, so a range may have fewer keys than it could.
+    """
+    stretches = (
+        pl.concat(counts)
+        .group_by("start")
+        .agg(pl.col("count").sum().clip(upper_bound=width))
+        .sort("start")
+        .with_columns(before=pl.col("count").cum_sum().shift(fill_value=0))
+        .with_columns(range=pl.col("before") // width)
+    )
+    return stretches.filter(pl.col("range") != pl.col("range").shift())["start"].to_list()
 
 
 def _below(low: int | None, high: int | None) -> bool:
