@@ -18,25 +18,36 @@ from tis_sync import retention
 from tis_sync.alarms.catalogue import DRIFT
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.errors import TisSyncError
-from tis_sync.esr.applicants.eligibility import READS
 from tis_sync.esr.applicants.generations import last_success
 from tis_sync.esr.calendar import LONDON, london_day
 from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export import workflow as export_workflow
+from tis_sync.esr.export.needs import export_needs
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.destination import Destination, redacted_url
 from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.drift import examine_broker
 from tis_sync.esr.messaging.monitor import SILENT_SECONDS
 from tis_sync.esr.messaging.topology import NAMES
-from tis_sync.esr.notifications.vacancy_notifications import reads as vacancy_reads
-from tis_sync.jobs.base import IndexTarget, TableTarget
+from tis_sync.jobs.base import IndexTarget
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.schedule import PREFIX, job_schedules, schedule_states
 from tis_sync.runs.services import Services
+from tis_sync.state import privileges as state_privileges
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
+from tis_sync.state.privileges import DBOS_SCHEMA
 from tis_sync.tcs import schema
 from tis_sync.tcs import tables as tcs
+from tis_sync.tcs.needs import (
+    Needs,
+    Privilege,
+    columns_of,
+    lacking,
+    merged,
+    of_reads,
+    of_writes,
+)
+from tis_sync.tcs.read import Read
 
 EXAMINE_EVERY = timedelta(hours=1)  # how often a worker runs the checks
 CLOCK_SECONDS = 30.0  # how far TCS's clock may differ from ours
@@ -92,17 +103,21 @@ def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
     return findings
 
 
-def needed_columns(s: Services) -> dict[sa.Table, list[str]]:
-    """The columns of TCS that the jobs and the export to ESR read or write, by table."""
-    needed: dict[sa.Table, set[str]] = {}
-    for job in JOBS:
-        for table, columns in job.needed().items():
-            needed.setdefault(table, set()).update(columns)
-    for read in (*READS, *vacancy_reads(london_day(s.clock()))):
-        needed.setdefault(read.table, set()).update(read.columns)
+def needs_of(s: Services) -> Needs:
+    """What the jobs, the export to ESR and the locks of the Java service need of TCS."""
+    every = [job.needs() for job in JOBS]
+    if s.settings.esr:
+        every.append(export_needs(london_day(s.clock())))
     if s.settings.java_shedlock:
-        needed[tcs.Shedlock] = {column.name for column in tcs.Shedlock.columns}
-    return {table: sorted(columns) for table, columns in needed.items()}
+        names = [column.name for column in tcs.Shedlock.columns]
+        every.append(of_reads([Read(tcs.Shedlock, tuple(names))]))
+        every.append(of_writes(tcs.Shedlock, names, Privilege.INSERT, Privilege.UPDATE))
+    return merged(every)
+
+
+def needed_columns(s: Services) -> dict[sa.Table, list[str]]:
+    """The columns of TCS that are needed, by table."""
+    return columns_of(needs_of(s))
 
 
 def _settings(s: Services) -> Iterator[Finding]:
@@ -155,29 +170,19 @@ def _schema(s: Services) -> Iterator[Finding]:
 
 
 def _privileges(s: Services) -> Iterator[Finding]:
-    """Run statements that change no rows: the server still checks the privileges."""
-    no_row = sa.false()
-    statements: dict[str, sa.Executable] = {}
-    for target in (job.target.spec for job in JOBS if isinstance(job.target, TableTarget)):
-        table = target.table
-        if target.columns_only:
-            same = {name: table.c[name] for name in target.values}
-            statements[f"UPDATE {table.name}"] = sa.update(table).where(no_row).values(same)
+    needs = needs_of(s)
+    missing = {(one.table, one.privilege): one.reason for one in lacking(s.tcs(), needs)}
+    for table in columns_of(needs):
+        privileges = [privilege for of, privilege in needs if of is table]
+        denied = [privilege for privilege in privileges if (table.name, privilege) in missing]
+        name = f"privileges on {table.name}"
+        if denied:
+            yield Finding(
+                name, MISSING, missing[table.name, denied[0]],
+                f"GRANT {', '.join(denied)} ON {table.name} TO the user of TIS_SYNC_TCS_URL",
+            )  # fmt: skip
         else:
-            statements[f"DELETE {table.name}"] = sa.delete(table).where(no_row)
-            statements[f"INSERT {table.name}"] = _insert_no_row(table)
-    for table in (tcs.PlacementEsrEvent, tcs.EsrNotification):
-        statements[f"INSERT {table.name}"] = _insert_no_row(table)
-    for privilege, statement in statements.items():
-        with s.tcs().write() as connection:
-            connection.execute(statement)
-            connection.rollback()
-        yield Finding(f"privilege to {privilege}", OK, "granted")
-
-
-def _insert_no_row(table: sa.Table) -> sa.Insert:
-    columns = list(table.columns)
-    return sa.insert(table).from_select(columns, sa.select(*columns).where(sa.false()))
+            yield Finding(name, OK, f"{', '.join(privileges)}")
 
 
 def _state(s: Services) -> Iterator[Finding]:
@@ -194,6 +199,20 @@ def _state(s: Services) -> Iterator[Finding]:
             "state schema", DRIFTED, f"version {version}; this program needs version {newest}",
             "update this tis-sync; a newer version has used this state database",
         )  # fmt: skip
+
+
+def _state_privileges(s: Services) -> Iterator[Finding]:
+    if s.state.dialect != "postgresql":
+        return
+    for name, schema_name in (("state privileges", None), ("DBOS privileges", DBOS_SCHEMA)):
+        missing = state_privileges.lacking(s.state, schema_name)
+        for grant in missing:
+            yield Finding(
+                name, MISSING, f"the user lacks {grant}",
+                f"GRANT {grant} TO the user of TIS_SYNC_STATE_URL",
+            )  # fmt: skip
+        if not missing:
+            yield Finding(name, OK, "granted")
 
 
 def _search(s: Services) -> Iterator[Finding]:
@@ -324,6 +343,7 @@ CHECKS: dict[str, Callable[[Services], Iterator[Finding]]] = {
     "TCS schema": _schema,
     "TCS privileges": _privileges,
     "state schema": _state,
+    "state privileges": _state_privileges,
     "search": _search,
     "export destination": _destination,
     BROKER: _broker,

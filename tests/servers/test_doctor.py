@@ -1,9 +1,11 @@
 """The checks of `tis-sync doctor`: all of them can pass, and everything that drifts is found."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from tests.cli.conftest import Program, program
@@ -14,12 +16,19 @@ from tests.world import World
 from tis_sync.alarms.catalogue import DRIFT
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.demo import generate as demo
-from tis_sync.doctor import Finding, check_drift, examine
+from tis_sync.doctor import Finding, check_drift, examine, needed_columns, needs_of
 from tis_sync.errors import SchemaError
+from tis_sync.esr.applicants.too_late import check_too_late
+from tis_sync.esr.export.explain import explain
+from tis_sync.esr.notifications.notification_load import load_missed_days
+from tis_sync.esr.notifications.selection import select_notifications
 from tis_sync.jobs.person_owner import PERSON_OWNER
 from tis_sync.runs.schedule import pause, unpause
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
+from tis_sync.tcs import schema
+from tis_sync.tcs import tables as t
+from tis_sync.tcs.needs import Needs, Privilege
 
 __all__ = ["program"]
 
@@ -80,23 +89,156 @@ def test_each_failed_check_is_named_with_its_remedy(
     assert all(finding.remedy for finding in failed.values())
 
 
-@pytest.mark.servers
-def test_a_privilege_that_tcs_does_not_grant_is_missing(mariadb_tcs: World, tmp_path: Path) -> None:
+@pytest.fixture
+def limited(mariadb_tcs: World, tmp_path: Path) -> Iterator[tuple[Settings, str]]:
+    """Settings with a user of TCS who has no privileges yet; the user, for GRANT."""
     url = make_url(mariadb_tcs.url)
-    user = f"reader_{tmp_path.name[-12:]}"[:30].replace("-", "_")
-    mariadb_tcs.execute(f"CREATE USER '{user}'@'127.0.0.1' IDENTIFIED BY 'x'")
-    try:
-        mariadb_tcs.execute(f"GRANT SELECT ON {url.database}.* TO '{user}'@'127.0.0.1'")
-        reader = url.set(username=user, password="x", host="127.0.0.1")
-        settings = Settings(
-            home=tmp_path, tcs_url=reader.render_as_string(hide_password=False), esr=False
+    name = f"limited_{url.database}"[-30:]
+    user = f"'{name}'@'127.0.0.1'"
+    mariadb_tcs.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
+    reader = url.set(username=name, password="x", host="127.0.0.1")
+    demo.generate(mariadb_tcs.database, demo.Size(60), TODAY)
+    # Without this, the user may not even connect to the database.
+    mariadb_tcs.execute(f"GRANT CREATE TEMPORARY TABLES ON {url.database}.* TO {user}")
+    settings = Settings(
+        home=tmp_path, tcs_url=SecretStr(reader.render_as_string(hide_password=False)),
+        java_shedlock=True,
+    )  # fmt: skip
+    yield settings, user
+    mariadb_tcs.execute(f"DROP USER {user}")
+
+
+def grant(world: World, needs: Needs, user: str, *, verb: str = "GRANT", to: str = "TO") -> None:
+    """Grant (or revoke) exactly what is needed: SELECT by table, as SHOW CREATE TABLE needs it."""
+    for (table, privilege), columns in needs.items():
+        by_column = columns and privilege != Privilege.SELECT
+        names = f" ({', '.join(sorted(columns))})" if by_column else ""
+        world.execute(f"{verb} {privilege}{names} ON {table.name} {to} {user}")
+
+
+@pytest.mark.servers
+def test_the_privileges_that_doctor_knows_are_enough_for_a_night_and_an_export(
+    mariadb_tcs: World, limited: tuple[Settings, str]
+) -> None:
+    settings, user = limited
+    grant(mariadb_tcs, needs_of(Services(settings)), user)
+    with working(settings) as s:
+        findings = examine(s, {"TCS privileges", "TCS schema"})
+        assert [finding for finding in findings if finding.state != CheckState.OK] == []
+        runs = run_night(s, approve=True)
+        assert [(run.job, run.error) for run in runs if run.error is not None] == []
+        generate(s)
+        assert load_missed_days(s, since=s.clock()) >= 0
+        check_too_late(s, TODAY, TODAY)
+        select_notifications(s.state, s.tcs(), "LDN", {}, TODAY, TODAY, full=True)
+        assert explain(s, 1).lines
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("table", "privilege", "columns"),
+    [
+        (t.PersonOwner, Privilege.UPDATE, {"owner"}),
+        (t.PersonTrust, Privilege.DELETE, set()),
+        (t.PostTrust, Privilege.INSERT, {"trustId"}),
+        (t.Shedlock, Privilege.UPDATE, {"lock_until"}),
+        (t.PlacementEsrEvent, Privilege.INSERT, {"filename"}),
+        (t.PlacementSpecialty, Privilege.SELECT, {"placementSpecialtyType"}),  # only a condition
+        (t.PostFunding, Privilege.SELECT, {"endDate"}),
+    ],
+)
+def test_a_privilege_that_tcs_does_not_grant_is_missing(
+    mariadb_tcs: World, limited: tuple[Settings, str], table: sa.Table, privilege: Privilege,
+    columns: set[str],
+) -> None:  # fmt: skip
+    settings, user = limited
+    s = Services(settings)
+    needs = needs_of(s)
+    assert columns <= needs[table, privilege]
+    grant(mariadb_tcs, needs, user)
+    grant(mariadb_tcs, {(table, privilege): frozenset(columns)}, user, verb="REVOKE", to="FROM")
+    failed = [f for f in examine(s, {"TCS privileges"}) if f.state != CheckState.OK]
+    assert [finding.name for finding in failed] == [f"privileges on {table.name}"]
+    assert f"GRANT {privilege} ON {table.name}" in str(failed[0].remedy)
+    grant(mariadb_tcs, {(table, privilege): frozenset(columns)}, user)
+    assert {finding.state for finding in examine(s, {"TCS privileges"})} == {CheckState.OK}
+    s.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("PlacementSpecialty", "placementSpecialtyType"),  # only a condition
+        ("CurriculumMembership", "programmeMembershipUuid"),  # a join
+        ("PersonTrust", "trustId"),  # written
+        ("PostEsrEvent", "positionId"),  # the export
+        ("shedlock", "locked_by"),
+    ],
+)
+def test_doctor_and_the_schema_check_miss_the_same_columns(
+    embedded_tcs: World, tmp_path: Path, table: str, column: str
+) -> None:
+    settings = Settings(home=tmp_path, tcs_url=SecretStr(embedded_tcs.url), java_shedlock=True)
+    embedded_tcs.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO other")
+    s = Services(settings)
+    problems = schema.check(s.tcs(), needed_columns(s))
+    assert [str(problem) for problem in problems] == [f"{table}.{column} is missing"]
+    assert [f.message for f in examine(s, {"TCS schema"})] == [f"{table}.{column} is missing"]
+    s.close()
+
+
+@pytest.mark.servers
+def test_privileges_that_the_state_database_does_not_grant_are_missing(
+    embedded_tcs: World, postgresql: str, tmp_path: Path
+) -> None:
+    name = f"limited_{make_url(postgresql).database}"
+    settings = Settings(
+        home=tmp_path, tcs_url=SecretStr(embedded_tcs.url), state_url=SecretStr(postgresql)
+    )
+    with working(settings) as s:
+        assert {f.state for f in examine(s, {"state privileges"})} == {CheckState.OK}
+        with s.state.write() as connection:
+            connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+            connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    admin = Services(settings)
+    url = make_url(postgresql).set(username=name, password="x")
+    reader = Services(
+        settings.model_copy(
+            update={"state_url": SecretStr(url.render_as_string(hide_password=False))}
         )
-        with working(settings) as s:
-            failed = failed_checks(s)
-        assert "the user lacks a privilege" in failed["TCS privileges"].message
-        assert "clock" in failed  # the day of the tests is not that of the server
+    )
+
+    def run(statement: str) -> None:
+        with admin.state.write() as connection:
+            connection.exec_driver_sql(statement)
+
+    def found() -> dict[str, list[str]]:
+        messages: dict[str, list[str]] = {}
+        for finding in examine(reader, {"state privileges"}):
+            messages.setdefault(finding.name, []).append(finding.message)
+        return messages
+
+    try:
+        assert found()["state privileges"] == ["the user lacks CREATE ON SCHEMA public"]
+        assert found()["DBOS privileges"] == ["the user lacks USAGE, CREATE ON SCHEMA dbos"]
+        run(f"GRANT CREATE ON SCHEMA public TO {name}")
+        run(f"GRANT USAGE, CREATE ON SCHEMA dbos TO {name}")
+        wanted = "the user lacks INSERT, UPDATE, DELETE ON public.run"
+        assert wanted in found()["state privileges"]
+        every = "the user lacks SELECT, INSERT, UPDATE, DELETE ON dbos.workflow_status"
+        assert every in found()["DBOS privileges"]
+        for namespace in ("public", "dbos"):
+            run(f"GRANT ALL ON ALL TABLES IN SCHEMA {namespace} TO {name}")
+        assert found() == {"state privileges": ["granted"], "DBOS privileges": ["granted"]}
+        run("DROP SCHEMA dbos CASCADE")
+        (lacking,) = found()["DBOS privileges"]
+        assert lacking.startswith("the user lacks CREATE ON DATABASE tis_sync_test")
     finally:
-        mariadb_tcs.execute(f"DROP USER '{user}'@'127.0.0.1'")
+        reader.close()
+        run(f"DROP OWNED BY {name}")
+        run(f"DROP ROLE {name}")
+        admin.close()
 
 
 def test_drift_is_an_alarm_that_closes_within_an_hour_after_it_is_fixed(

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tis_sync.reconcile.table_plan import TableSpec
 from tis_sync.search.documents import DocumentForm
 from tis_sync.search.model import IndexSpec
+from tis_sync.tcs.needs import Needs, Privilege, columns_of, merged, of_reads, of_writes
 from tis_sync.tcs.read import Read
 from tis_sync.tcs.source import Frames
 
@@ -120,18 +121,27 @@ class Job:
         """The name with a lower-case first letter, as in the Java service's HTTP calls."""
         return self.name[0].lower() + self.name[1:]
 
-    def needed(self) -> Mapping[sa.Table, set[str]]:
+    def needs(self) -> Needs:
+        """What the job reads and writes in TCS."""
+        target = self.target
+        reads = of_reads(target.reads)
+        if isinstance(target, IndexTarget):
+            column = target.partition_column
+            return merged([reads, of_reads([Read(_table(column), (column.name,))])])
+        spec = target.spec
+        existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)
+        written = (*spec.key, *spec.values)
+        writes = [of_writes(spec.table, spec.values, Privilege.UPDATE)] if spec.values else []
+        if not spec.columns_only:
+            writes.append(of_writes(spec.table, written, Privilege.INSERT, Privilege.DELETE))
+        return merged([reads, of_reads([existing]), *writes])
+
+    def needed(self) -> Mapping[sa.Table, list[str]]:
         """The names of the TCS columns that the job reads or writes, by table."""
-        columns: dict[sa.Table, set[str]] = {}
-        for read in self.target.reads:
-            columns.setdefault(read.table, set()).update(read.columns)
-            if read.partition_column is not None:
-                columns.setdefault(read.partition_column.table, set()).add(
-                    read.partition_column.name
-                )
-            if read.join is not None:
-                columns.setdefault(read.join[0], set())
-        if isinstance(self.target, TableTarget):
-            target = self.target.spec
-            columns.setdefault(target.table, set()).update(target.columns)
-        return columns
+        return columns_of(self.needs())
+
+
+def _table(column: sa.Column[int]) -> sa.Table:
+    table = column.table
+    assert isinstance(table, sa.Table)
+    return table

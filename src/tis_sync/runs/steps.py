@@ -122,7 +122,7 @@ def prepare(s: Services, run_id: str) -> Prepared:
     s.losses.forget(run_id)  # those of an earlier attempt
     with run_log(run_id) as log:
         tcs = s.tcs()
-        schema.require(tcs, {table: sorted(names) for table, names in job.needed().items()})
+        schema.require(tcs, job.needed())
         _hold_java_lock(s, run)
         # What was read before is older than the position of the index.
         s.workspaces.drop(run_id)

@@ -58,7 +58,7 @@ class Read:
         """The names of all columns that the statements refer to, by table."""
         clauses: list[sa.ClauseElement] = list(self.selected())
         if self.partition_column is not None:
-            clauses.append(self.partition_column)
+            clauses += [self.partition_column, self.scan_column]
         if self.join is not None:
             clauses.append(self.join[1])
         if self.where is not None:

@@ -43,6 +43,18 @@ class LatePlacement:
     start: date
 
 
+def late_reads(day: date) -> tuple[Read, ...]:
+    """The reads from TCS that `find_too_late` needs on a day."""
+    soon = always(_starts_soon(day))
+    events = Read(
+        tcs.PlacementEsrEvent,
+        ("placementId",),
+        join=(tcs.Placement, tcs.Placement.c.id == tcs.PlacementEsrEvent.c.placementId),
+        where=soon,
+    )
+    return (Read(tcs.Placement, PLACEMENT_COLUMNS, where=soon), events, *POSITION_READS)
+
+
 def find_too_late(
     state: Database, source: Database, prefixes: Mapping[str, str], day: date
 ) -> list[LatePlacement]:
@@ -57,15 +69,7 @@ def find_too_late(
         day: today's date (Europe/London).
 
     """
-    soon = always(_starts_soon(day))
-    placements = Read(tcs.Placement, PLACEMENT_COLUMNS, where=soon)
-    events = Read(
-        tcs.PlacementEsrEvent,
-        ("placementId",),
-        join=(tcs.Placement, tcs.Placement.c.id == tcs.PlacementEsrEvent.c.placementId),
-        where=soon,
-    )
-    frames = Source(source, day).load([placements, events, *POSITION_READS], ALL_KEYS).frames
+    frames = Source(source, day).load(late_reads(day), ALL_KEYS).frames
     late = (
         frames["Placement"]
         .lazy()

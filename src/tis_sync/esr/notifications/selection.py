@@ -78,6 +78,12 @@ def select_notifications(
     )
 
 
+def notification_read() -> Read:
+    """What is read from TCS, apart from the condition."""
+    key = ("id", "managingDeaneryBodyCode", "createdDate")
+    return Read(TABLE, tuple(dict.fromkeys((*key, *NOTIFICATION_COLUMNS))))
+
+
 def _load(
     reader: Source, columns: tuple[str, ...], condition: sa.ColumnElement[bool]
 ) -> pl.DataFrame:

@@ -180,6 +180,17 @@ def _notifications(rows: pl.DataFrame, day: date) -> pl.DataFrame:
     return rows.select(**{name: (columns | empty)[name] for name in COLUMNS})
 
 
+def existing_read(day: date) -> Read:
+    """The vacancy notifications of a day that TCS has."""
+    of_day = sa.and_(
+        comparable(TABLE.c.notificationTitleCode) == TYPE,
+        # Not "=": SQLite compares text, with or without fractions of a second.
+        TABLE.c.createdDate > datetime.combine(day, time()) - timedelta(seconds=1),
+        TABLE.c.createdDate < datetime.combine(day, time()) + timedelta(days=1),
+    )
+    return Read(TABLE, COLUMNS, where=always(of_day))
+
+
 def load_day(source: Database, day: date) -> int:
     """Write the vacancy notifications of a day that TCS does not have yet.
 
@@ -194,13 +205,7 @@ def load_day(source: Database, day: date) -> int:
     """
     frames = Source(source, day).load(reads(day), ALL_KEYS).frames
     desired = vacancy_notifications(frames, day)
-    of_day = sa.and_(
-        comparable(TABLE.c.notificationTitleCode) == TYPE,
-        # Not "=": SQLite compares text, with or without fractions of a second.
-        TABLE.c.createdDate > datetime.combine(day, time()) - timedelta(seconds=1),
-        TABLE.c.createdDate < datetime.combine(day, time()) + timedelta(days=1),
-    )
-    read = Read(TABLE, COLUMNS, where=always(of_day))
+    read = existing_read(day)
     with source.lock(LOCK), source.write() as connection:
         rows = [tuple(row) for row in connection.execute(read.statement(ALL_KEYS, day))]
         existing = pl.DataFrame(rows, schema=read.schema(), orient="row")
