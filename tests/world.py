@@ -70,6 +70,15 @@ class World:
         with self.database.write() as connection:
             connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
 
+    def execute_loosely(self, statement: str) -> None:
+        """Execute a statement that writes days that do not exist, as some SQL modes allow."""
+        with self.database.write() as connection:
+            if self.database.dialect != "sqlite":
+                connection.exec_driver_sql("SET sql_mode = 'ALLOW_INVALID_DATES'")
+            connection.exec_driver_sql(statement)
+            if self.database.dialect != "sqlite":
+                connection.exec_driver_sql("SET sql_mode = DEFAULT")
+
     def settle(self, job: Job, as_of: AsOf, *, width: int = 400_000) -> list[Plan]:
         """Make the target of a table job as desired, without a run; return the plans applied."""
         target = job.target

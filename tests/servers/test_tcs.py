@@ -1,6 +1,6 @@
 """Reads and writes of TCS on SQLite and on MariaDB."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
@@ -71,6 +71,67 @@ def test_a_zero_date_in_mysql_becomes_a_missing_date(mariadb_tcs: World) -> None
     loaded = Source(mariadb_tcs.database, TODAY).load([PLACEMENTS], ALL_KEYS)
     assert loaded.frames["Placement"].select("dateFrom", "dateTo").rows() == [(TODAY, None)]
     assert loaded.set_aside == []
+
+
+BAD_DAYS = ("2025-08-00", "2025-00-10", "2025-02-31")
+EVENTS = Read(t.PostEsrEvent, ("id", "postId", "eventDateTime"))
+
+
+@pytest.mark.parametrize("zero", ["0000-00-00", *BAD_DAYS])
+def test_a_time_on_a_day_that_does_not_exist_costs_one_record(tcs: World, zero: str) -> None:
+    """ConnectorX panics on them, which is not an Exception and once ended a thread in silence."""
+    event = {"postId": 7, "positionNumber": 1, "positionId": 1, "status": "RECONCILED"}
+    at = datetime(2025, 8, 1, 12, 30, 59)  # noqa: DTZ001  as TCS keeps it
+    tcs.fill({"PostEsrEvent": [{"id": n, "eventDateTime": at} | event for n in (1, 2, 3)]})
+    tcs.execute_loosely(f"UPDATE PostEsrEvent SET eventDateTime = '{zero} 10:20:30' WHERE id = 2")
+    loaded = Source(tcs.database, TODAY).load([EVENTS], ALL_KEYS)
+    assert loaded.frames["PostEsrEvent"].sort("id").rows() == [(1, 7, at), (3, 7, at)]
+    (bad,) = loaded.set_aside
+    assert str(bad) == f"PostEsrEvent 2: eventDateTime '{zero} 10:20:30' is not a date"
+
+
+@pytest.mark.parametrize("bad_day", BAD_DAYS)
+def test_a_date_that_does_not_exist_costs_one_record(tcs: World, bad_day: str) -> None:
+    """MySQL's date functions take 2025-02-31 for 3 March."""
+    tcs.fill({"Placement": [{"id": n, "traineeId": 1, "dateTo": TODAY} for n in (1, 2)]})
+    tcs.execute_loosely(f"UPDATE Placement SET dateTo = '{bad_day}' WHERE id = 2")
+    loaded = Source(tcs.database, TODAY).load([PLACEMENTS], ALL_KEYS)
+    assert loaded.frames["Placement"]["id"].to_list() == [1]
+    assert [str(record) for record in loaded.set_aside] == [
+        f"Placement 2: dateTo {bad_day!r} is not a date"
+    ]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(1000, 1, 1),  # noqa: DTZ001
+        datetime(1969, 12, 31, 23, 59, 59),  # noqa: DTZ001
+        datetime(2024, 2, 29, 0, 0, 0),  # noqa: DTZ001
+        datetime(2026, 10, 25, 1, 30),  # noqa: DTZ001  twice in London
+        datetime(9999, 12, 31, 23, 59, 59),  # noqa: DTZ001
+    ],
+)
+def test_times_are_read_exactly(tcs: World, at: datetime) -> None:
+    event = {"postId": 7, "positionNumber": 1, "positionId": 1, "status": "RECONCILED"}
+    tcs.fill(
+        {
+            "PostEsrEvent": [{"id": 1, "eventDateTime": at} | event],
+            "Person": [{"id": 1, "addedDate": at, "amendedDate": at}],
+        }
+    )
+    person = Read(t.Person, ("id", "amendedDate", "inactiveDate"))
+    frames = Source(tcs.database, TODAY).load([EVENTS, person], ALL_KEYS).frames
+    assert frames["PostEsrEvent"]["eventDateTime"].to_list() == [at]
+    assert frames["Person"].rows() == [(1, at, None)]
+
+
+def test_fractions_of_a_second_are_read_exactly(mariadb_tcs: World) -> None:
+    at = datetime(2026, 3, 2, 23, 59, 59, 999000)  # noqa: DTZ001
+    mariadb_tcs.fill({"Person": [{"id": 1, "amendedDate": at}]})
+    read = Read(t.Person, ("id", "amendedDate"))
+    frames = Source(mariadb_tcs.database, TODAY).load([read], ALL_KEYS).frames
+    assert frames["Person"].rows() == [(1, at)]
 
 
 def test_shared_reads_are_only_kept_for_a_few_minutes(tcs: World) -> None:

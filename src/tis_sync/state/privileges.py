@@ -1,6 +1,7 @@
 """Check that the user of the state database may use it: our tables, and those of DBOS."""
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import OID
 
 from tis_sync.db.database import Database
 
@@ -24,7 +25,8 @@ def lacking(database: Database, schema: str | None = None) -> list[str]:
         return []
     with database.read() as connection:
         name = schema or str(connection.scalar(sa.select(sa.func.current_schema())))
-        exists = connection.scalar(sa.select(sa.func.to_regnamespace(_quoted(name))))
+        namespace = sa.table("pg_namespace", sa.column("oid", OID), sa.column("nspname"))
+        exists = connection.scalar(sa.select(namespace.c.oid).where(namespace.c.nspname == name))
         if exists is None:
             may_create = sa.func.has_database_privilege(sa.func.current_database(), "CREATE")
             if connection.scalar(sa.select(may_create)):
@@ -39,8 +41,9 @@ def lacking(database: Database, schema: str | None = None) -> list[str]:
         if for_schema:
             return [f"{', '.join(for_schema)} ON SCHEMA {name}"]
         relation = sa.table(
-            "pg_class", *map(sa.column, ("oid", "relname", "relkind", "relnamespace"))
-        )
+            "pg_class", sa.column("oid", OID), sa.column("relname"), sa.column("relkind"),
+            sa.column("relnamespace", OID),
+        )  # fmt: skip
         granted = [sa.func.has_table_privilege(relation.c.oid, one).label(one) for one in EVERY]
         rows = connection.execute(
             sa.select(relation.c.relname, *granted)
@@ -49,7 +52,3 @@ def lacking(database: Database, schema: str | None = None) -> list[str]:
         ).mappings()
         missing = {row["relname"]: [p for p in EVERY if not row[p]] for row in rows}
     return [f"{', '.join(p)} ON {name}.{table}" for table, p in missing.items() if p]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
