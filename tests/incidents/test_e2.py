@@ -6,6 +6,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
 from tests.conftest import TODAY
 from tests.destinations import Place, sftp_server
@@ -73,3 +75,31 @@ def test_a_permanent_failure_is_not_retried(
     with working(settings) as s:
         (dead,) = export(s, "WES")
         assert (dead.state, dead.attempts) == (CommandState.DEAD, 1)
+
+
+@pytest.mark.servers
+def test_an_export_outlasts_the_absence_of_tcs(mariadb_tcs: World, tmp_path: Path) -> None:
+    mariadb_tcs.fill(starters(2))
+    url = make_url(mariadb_tcs.url)
+    wire = Wire(url.host or "127.0.0.1", url.port or 3306)
+    wired = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+    settings = Settings(
+        home=tmp_path / "home", tcs_url=SecretStr(wired), esr_retry_seconds=(0.1,) * 100
+    )
+    with working(settings) as s:
+        s.tcs()
+        wire.cut()
+        commands = Commands(s.state)
+        command = commands.request(
+            file_type=FileType.APP, deanery="WES", day=TODAY, trigger=Trigger.MANUAL,
+            requested_by="test", now=s.clock(),
+        )  # fmt: skip
+        start_commands(s, [command])
+        while commands.get(command.id).error is None:
+            time.sleep(0.05)
+        assert "TCS at" in str(commands.get(command.id).error)
+        wire.join()
+        (done,) = wait_until_ended(s, [command.id])
+        assert done.state == CommandState.DONE
+        check_consistency(s, mariadb_tcs)
+    wire.close()

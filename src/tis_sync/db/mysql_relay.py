@@ -118,8 +118,8 @@ class Relay:
         shift = 0
         number, answer = _receive(client)
         if self.server.tls is not None and offers_tls:
-            (wanted,) = struct.unpack_from("<I", answer)
-            answer = struct.pack("<I", wanted | CLIENT_SSL) + answer[4:]
+            (asked,) = struct.unpack_from("<I", answer)
+            answer = struct.pack("<I", asked | CLIENT_SSL) + answer[4:]
             _send(upstream, number, answer[:SSL_REQUEST_BYTES])
             upstream = self.server.tls.wrap_socket(upstream, server_hostname=self.server.host)
             shift = 1
