@@ -224,8 +224,8 @@ def test_privileges_that_the_state_database_does_not_grant_are_missing(
         assert found()["DBOS privileges"] == ["the user lacks USAGE, CREATE ON SCHEMA dbos"]
         run(f"GRANT CREATE ON SCHEMA public TO {name}")
         run(f"GRANT USAGE, CREATE ON SCHEMA dbos TO {name}")
-        wanted = "the user lacks INSERT, UPDATE, DELETE ON public.run"
-        assert wanted in found()["state privileges"]
+        lacks_writes = "the user lacks INSERT, UPDATE, DELETE ON public.run"
+        assert lacks_writes in found()["state privileges"]
         every = "the user lacks SELECT, INSERT, UPDATE, DELETE ON dbos.workflow_status"
         assert every in found()["DBOS privileges"]
         for namespace in ("public", "dbos"):

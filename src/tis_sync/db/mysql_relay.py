@@ -26,7 +26,7 @@ SEQUENCE = 255  # packets are numbered modulo 256
 CLIENT_SSL = 0x0800  # the capability, in the greeting and in the answer to it
 SSL_REQUEST_BYTES = 32  # the part of the answer that is sent before TLS begins
 OK, MORE_DATA, CHANGE_METHOD, ERROR = 0x00, 0x01, 0xFE, 0xFF  # the first byte of a server's packet
-ACCEPTED = b"\x01\x03"  # the password is right, and the server goes on by itself
+ACCEPTED = b"\x01\x03"  # the password is right, and the server goes on
 
 Packet = tuple[int, bytes]
 """The number and the payload of a packet."""
@@ -110,7 +110,7 @@ class Relay:
     ) -> socket.socket:
         """Pass on the greeting and the sign-in; return the connection to go on with.
 
-        If TLS begins in between, the client does not know of it, and its packets and those of the
+        If TLS begins during the handshake, the client does not know, and its packets and those of the
         server are numbered differently until the sign-in is over.
         """
         offers_tls = _capabilities(greeting[1]) & CLIENT_SSL
