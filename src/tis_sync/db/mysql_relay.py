@@ -26,7 +26,7 @@ SEQUENCE = 255  # packets are numbered modulo 256
 CLIENT_SSL = 0x0800  # the capability, in the greeting and in the answer to it
 SSL_REQUEST_BYTES = 32  # the part of the answer that is sent before TLS begins
 OK, MORE_DATA, CHANGE_METHOD, ERROR = 0x00, 0x01, 0xFE, 0xFF  # the first byte of a server's packet
-ACCEPTED = b"\x01\x03"  # the password is right, and the server goes on
+ACCEPTED = b"\x01\x03"  # the password is right; the server continues
 
 Packet = tuple[int, bytes]
 """The number and the payload of a packet."""
@@ -108,10 +108,10 @@ class Relay:
     def _handshake(
         self, client: socket.socket, upstream: socket.socket, greeting: Packet
     ) -> socket.socket:
-        """Pass on the greeting and the sign-in; return the connection to go on with.
+        """Pass on the greeting and the sign-in; return the connection to continue with.
 
-        If TLS begins during the handshake, the client does not know, and its packets and those of the
-        server are numbered differently until the sign-in is over.
+        If TLS begins during the handshake, the client does not know. Its packets and those of the
+        server are then numbered differently until the sign-in is over.
         """
         offers_tls = _capabilities(greeting[1]) & CLIENT_SSL
         _send(client, *greeting)
