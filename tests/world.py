@@ -23,6 +23,7 @@ from tis_sync.tcs.source import Source
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
+LOCKS = ["tis-sync test 0", "tis-sync test 1"]  # of transactions that write
 MOMENT = datetime(2026, 1, 1)  # noqa: DTZ001  as TCS keeps it
 FILLERS: dict[str, Row] = {
     "Person": {"addedDate": MOMENT, "amendedDate": MOMENT},
@@ -99,7 +100,7 @@ class World:
                 frames[spec.table.name].lazy(),
                 target.allowed(frames) if target.allowed else None,
             )
-            table_plans.apply(self.database, spec, plan, before_commit=lambda: None)
+            table_plans.apply(self.database, spec, plan, lambda: None, LOCKS)
             plans.append(plan)
         return plans
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -61,6 +62,7 @@ POINTS: dict[str, list[tuple[Any, str]]] = {
 
 def die(number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
+    time.sleep(1)  # another thread may receive the signal; this one must not go on meanwhile
 
 
 def arm(point: str, number: int) -> None:

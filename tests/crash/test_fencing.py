@@ -23,6 +23,7 @@ from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start_runs
 from tis_sync.settings import Settings
+from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
@@ -77,6 +78,11 @@ def until(true: Callable[[], object], seconds: float = 90.0) -> None:
         time.sleep(0.1)
 
 
+def registered(services: Services) -> set[str]:
+    with services.state.read() as connection:
+        return set(connection.scalars(sa.select(state.worker.c.registration)))
+
+
 def is_suspended(process: subprocess.Popen[bytes]) -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().split(")")[1].split()[0] == "T"
 
@@ -110,9 +116,10 @@ def test_what_a_suspended_worker_had_not_committed_is_never_committed(
         # TCS changes, and then the first worker comes back with what it had planned.
         mariadb_tcs.execute(sa.delete(t.PersonTrust).where(t.PersonTrust.c.personId % 2 == 0))
         left = mariadb_tcs.rows(t.PersonTrust, "id", "personId", "trustId")
+        registrations = registered(services)
         first.send_signal(signal.SIGCONT)
         until(lambda: len(services.workers.alive()) == 2)
-        time.sleep(2)  # longer than the first worker's heartbeat
+        until(lambda: registered(services) != registrations)  # it has noticed, and begun anew
         assert mariadb_tcs.rows(t.PersonTrust, "id", "personId", "trustId") == left
         assert services.history.get(run.id).state == RunState.SUCCEEDED
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,7 +21,6 @@ from tis_sync.reconcile import table_apply as table
 from tis_sync.reconcile.table_plan import Plan, TableSpec
 from tis_sync.runs.services import Services
 from tis_sync.settings import Settings
-from tis_sync.state.liveness import Fence
 from tis_sync.tcs import source as source_module
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.key_ranges import key_ranges
@@ -88,7 +88,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, world: World, times: int) -> None:
     apply = table.apply
     left = times
 
-    def applied(database: Database, spec: TableSpec, plan: Plan, fence: Fence) -> None:
+    def applied(database: Database, spec: TableSpec, plan: Plan, *rest: Any) -> None:
         nonlocal left
         if not plan.removed.is_empty() and left:
             left -= 1
@@ -97,7 +97,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, world: World, times: int) -> None:
             # Something else to remove, or the next plan would have nothing to do here.
             person = plan.removed["personId"][0]
             world.execute(sa.insert(t.PersonTrust).values(personId=person, trustId=999_999))
-        apply(database, spec, plan, fence)
+        apply(database, spec, plan, *rest)
 
     monkeypatch.setattr(table, "apply", applied)
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import NOW, TODAY
-from tests.world import World
+from tests.world import LOCKS, World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.errors import PlanOutdatedError, SchemaError, SourceError
@@ -213,9 +213,9 @@ def test_an_outdated_plan_is_rolled_back_completely(tcs: World, change: str) -> 
     tcs.execute(change)
     before = tcs.rows(t.PersonOwner, "id", "owner", "rule")
     with pytest.raises(PlanOutdatedError, match="PersonOwner"):
-        table_apply.apply(tcs.database, OWNER, plan, lambda: None)
+        table_apply.apply(tcs.database, OWNER, plan, lambda: None, LOCKS)
     assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == before
-    table_apply.apply(tcs.database, OWNER, owner_plan(tcs, desired), lambda: None)
+    table_apply.apply(tcs.database, OWNER, owner_plan(tcs, desired), lambda: None, LOCKS)
     assert tcs.rows(t.PersonOwner, "id", "owner", "rule") == desired
 
 
@@ -223,9 +223,9 @@ def test_a_replacement_that_fails_leaves_the_table_as_it_was(tcs: World) -> None
     tcs.fill({"PersonOwner": [{"id": 2, "owner": "A"}]})
     good = pl.DataFrame({"id": [7], "owner": ["N"], "rule": ["P1"]})
     with pytest.raises(sa.exc.IntegrityError):
-        table_apply.replace(tcs.database, OWNER, [good, good], lambda: None)
+        table_apply.replace(tcs.database, OWNER, [good, good], lambda: None, LOCKS[0])
     assert tcs.rows(t.PersonOwner, "id") == [(2,)]
-    table_apply.replace(tcs.database, OWNER, [good], lambda: None)
+    table_apply.replace(tcs.database, OWNER, [good], lambda: None, LOCKS[0])
     assert tcs.rows(t.PersonOwner, "id") == [(7,)]
 
 

@@ -12,7 +12,7 @@ from dbos import DBOS
 
 from tests.conftest import NOW, TODAY, Clock
 from tests.running import run_job, run_night, wait_for, working
-from tests.world import World
+from tests.world import LOCKS, World
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
@@ -462,5 +462,5 @@ def test_partitions_are_applied_in_transactions_that_end_with_the_fence(
     rows = pl.LazyFrame({"id": [1], "owner": ["N"], "rule": ["P1"]})
     plan = difference(spec, rows, rows.clear())  # type: ignore[arg-type]
     with pytest.raises(TakenOverError):
-        table_apply.apply(embedded_tcs.database, spec, plan, lost)  # type: ignore[arg-type]
+        table_apply.apply(embedded_tcs.database, spec, plan, lost, LOCKS)  # type: ignore[arg-type]
     assert embedded_tcs.rows(t.PersonOwner, "id") == []

@@ -26,7 +26,7 @@ UTC_SESSION = "SET time_zone = '+00:00'"  # MySQL converts TIMESTAMP columns to 
 POSTGRESQL_SESSION = (
     "SET TIME ZONE 'UTC'",
     "SET statement_timeout = '300s'",
-    "SET idle_in_transaction_session_timeout = '300s'",
+    "SET idle_in_transaction_session_timeout = '15s'",
 )
 DEAD_PEER_MILLISECONDS = 60_000  # how long PostgreSQL's host may leave our packets unconfirmed
 

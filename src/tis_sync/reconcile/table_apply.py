@@ -5,10 +5,11 @@ planned, or if an insert finds that its record already exists, TCS has changed s
 made: the transaction is rolled back, and `PlanOutdatedError` tells the caller to plan again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as replace_fields
 from itertools import pairwise
+from queue import SimpleQueue
 
 import polars as pl
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tis_sync.db.bulk import KEYS_PER_STATEMENT, insert
 from tis_sync.db.database import Database
+from tis_sync.db.named_locks import locked_write
 from tis_sync.errors import LockedError, PlanOutdatedError
 from tis_sync.reconcile.table_plan import OLD, Plan, TableSpec
 from tis_sync.tcs.columns import comparable
@@ -27,7 +29,11 @@ PARTS_AT_ONCE = 2  # the driver encodes the rows of one while the server stores 
 
 
 def apply(
-    database: Database, spec: TableSpec, plan: Plan, before_commit: Callable[[], None]
+    database: Database,
+    spec: TableSpec,
+    plan: Plan,
+    before_commit: Callable[[], None],
+    locks: Sequence[str],
 ) -> None:
     """Apply a plan.
 
@@ -39,15 +45,25 @@ def apply(
         spec: the table.
         plan: the plan.
         before_commit: called last in each transaction, which is rolled back if it raises.
+        locks: names of locks; each transaction holds one, so as many run at a time.
 
     Raises:
         PlanOutdatedError: a record in the plan has changed in TCS.
 
     """
-    with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="apply") as threads:
-        futures = [
-            threads.submit(_apply, database, spec, part, before_commit) for part in _cut(spec, plan)
-        ]
+    free: SimpleQueue[str] = SimpleQueue()
+    for lock in locks:
+        free.put(lock)
+
+    def apply_part(part: Plan) -> None:
+        lock = free.get()
+        try:
+            _apply(database, spec, part, before_commit, lock)
+        finally:
+            free.put(lock)
+
+    with ThreadPoolExecutor(len(locks), thread_name_prefix="apply") as threads:
+        futures = [threads.submit(apply_part, part) for part in _cut(spec, plan)]
         for future in futures:
             future.result()
 
@@ -69,12 +85,12 @@ def _cut(spec: TableSpec, plan: Plan) -> Iterator[Plan]:
 
 
 def _apply(
-    database: Database, spec: TableSpec, plan: Plan, before_commit: Callable[[], None]
+    database: Database, spec: TableSpec, plan: Plan, before_commit: Callable[[], None], lock: str
 ) -> None:
     if plan.is_empty:
         return
     try:
-        with database.write() as connection:
+        with locked_write(database, lock) as connection:
             # Insert first, so that a reader without a snapshot sees too many records, not too few.
             insert(connection, spec.table, plan.added)
             _update(connection, spec, plan.changed)
@@ -91,6 +107,7 @@ def replace(
     spec: TableSpec,
     parts: Iterable[pl.DataFrame],
     before_commit: Callable[[], None],
+    lock: str,
 ) -> None:
     """Replace all records of a table in one transaction.
 
@@ -99,9 +116,10 @@ def replace(
         spec: the table.
         parts: frames with the key and the values of the spec.
         before_commit: called last in the transaction, which is rolled back if it raises.
+        lock: the name of the lock that the transaction holds.
 
     """
-    with database.write() as connection:
+    with locked_write(database, lock) as connection:
         connection.execute(sa.delete(spec.table))
         for part in parts:
             insert(connection, spec.table, part)

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from tis_sync.db.named_locks import end_holders
 from tis_sync.errors import PlanOutdatedError
 from tis_sync.jobs.base import IndexTarget, TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME
@@ -98,8 +99,6 @@ def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionR
     target = JOB_BY_NAME[run.job].target
     planned: Plan | IndexPlan
     if isinstance(target, TableTarget):
-        with s.tcs().lock(lock_name(s, target, keys)):
-            pass  # a worker that was taken over may be about to commit: plan after that
         planned, unfit = _plan_table(s, run, target, keys)
         result = _table_result(planned, target)
     elif index is None:
@@ -146,11 +145,11 @@ def apply(s: Services, run: Run, keys: KeyRange, index: str | None, fence: Fence
         again = attempt > 1
         try:
             if isinstance(target, TableTarget):
-                with s.tcs().lock(lock_name(s, target, keys)):
-                    if not isinstance(planned, Plan):
-                        planned, _ = _plan_table(s, run, target, keys, again=again)
-                        checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
-                    table_apply.apply(s.tcs(), target.spec, planned, fence)
+                if not isinstance(planned, Plan):
+                    planned, _ = _plan_table(s, run, target, keys, again=again)
+                    checks.check_plan_made_again(s, run, keys, *_lost(s, run, planned))
+                locks = lock_names(s, target, keys)
+                table_apply.apply(s.tcs(), target.spec, planned, fence, locks)
                 return 0
             assert index is not None
             if not isinstance(planned, IndexPlan):
@@ -214,14 +213,15 @@ def desired_rows(s: Services, run: Run, keys: KeyRange) -> DesiredRows:
     return DesiredRows(fitting.sort(spec.key), judged)
 
 
-def lock_name(s: Services, target: TableTarget, keys: KeyRange) -> str:
-    """The name of the server lock that excludes other writers of a partition.
+def lock_names(s: Services, target: TableTarget, keys: KeyRange) -> list[str]:
+    """The names of the locks that transactions hold while they write a partition.
 
-    It is a hash, because MySQL's names have at most 64 characters and are shared by all databases.
+    They are hashes, because MySQL's names have at most 64 characters and are shared by all
+    databases of a server.
     """
-    database = s.tcs().engine.url.database
-    text = f"{database} {target.spec.table.name} {keys.low}"
-    return f"tis-sync {sha256(text.encode()).hexdigest()[:40]}"
+    text = f"{s.tcs().engine.url.database} {target.spec.table.name} {keys.low}"
+    name = f"tis-sync {sha256(text.encode()).hexdigest()[:40]}"
+    return [f"{name} {number}" for number in range(table_apply.PARTS_AT_ONCE)]
 
 
 def _lost(s: Services, run: Run, planned: Plan | IndexPlan) -> tuple[pl.Series, int]:
@@ -256,8 +256,14 @@ def _workspace(s: Services, run: Run) -> Workspace:
 def _plan_table(
     s: Services, run: Run, target: TableTarget, keys: KeyRange, *, again: bool = False
 ) -> tuple[Plan, list[SetAside]]:
-    """Plan a partition; with `again`, read TCS again because it has changed since the last plan."""
+    """Plan a partition; with `again`, read TCS again because it has changed since the last plan.
+
+    A worker that was taken over may be about to commit what it had planned. So its transaction is
+    ended first.
+    """
     spec = target.spec
+    if not run.options.dry_run:
+        end_holders(s.tcs(), lock_names(s, target, keys))
     existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)
     reads = (*target.reads, existing)
     loaded = _workspace(s, run).source.load(reads, keys, fresh=again)

@@ -13,6 +13,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import FAILED
+from tis_sync.db.named_locks import end_holders
 from tis_sync.durable import step
 from tis_sync.errors import (
     AlreadyRunningError,
@@ -351,22 +352,23 @@ def replace_table(s: Services, run_id: str, ranges: list[KeyRange]) -> None:
     assert isinstance(target, TableTarget)
     s.history.enter_phase(run_id, Phase.REPLACE, s.clock(), len(ranges))
     _hold_java_lock(s, run)
-    with s.tcs().lock(partition.lock_name(s, target, ALL_KEYS)):
-        desired = [partition.desired_rows(s, run, keys) for keys in ranges]
-        total = sum((rows.judged for rows in desired), PartitionResult())
-        count = sum(rows.frame.height for rows in desired)
-        s.history.note(
-            run_id,
-            considered=count,
-            existing=total.existing,
-            added=count,
-            changed=0,
-            removed=total.existing + total.duplicates,
-            set_aside=0,
-            size=count,
-        )
-        checks.check_guard(s, run, total.existing, total.lost)
-        replace(s.tcs(), target.spec, [rows.frame for rows in desired], fence)
+    locks = partition.lock_names(s, target, ALL_KEYS)
+    end_holders(s.tcs(), locks)
+    desired = [partition.desired_rows(s, run, keys) for keys in ranges]
+    total = sum((rows.judged for rows in desired), PartitionResult())
+    count = sum(rows.frame.height for rows in desired)
+    s.history.note(
+        run_id,
+        considered=count,
+        existing=total.existing,
+        added=count,
+        changed=0,
+        removed=total.existing + total.duplicates,
+        set_aside=0,
+        size=count,
+    )
+    checks.check_guard(s, run, total.existing, total.lost)
+    replace(s.tcs(), target.spec, [rows.frame for rows in desired], fence, locks[0])
 
 
 @step
