@@ -86,7 +86,8 @@ def secure_server(folder: Path) -> Iterator[SecureServer]:
          "--bind-address=127.0.0.1", f"--socket={unix_socket}", f"--pid-file={folder / 'pid'}",
          f"--ssl-ca={folder / 'ca.pem'}", f"--ssl-cert={folder / 'server.pem'}",
          f"--ssl-key={folder / 'server.key'}", "--require-secure-transport=ON",
-         "--skip-name-resolve", "--default-time-zone=+05:00", "--innodb-buffer-pool-size=32M",
+         "--sql-mode=TRADITIONAL", "--skip-name-resolve", "--default-time-zone=+05:00",
+         "--innodb-buffer-pool-size=32M",
          "--innodb-log-file-size=16M"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from dbos import DBOS, DBOSClient, EnqueueOptions, SetEnqueueOptions, SetWorkflo
 from sqlalchemy.exc import DBAPIError
 
 from tis_sync.db.driver_errors import as_transient_error
-from tis_sync.errors import TisSyncError
+from tis_sync.errors import TisSyncError, is_panic
 from tis_sync.logs import get
 from tis_sync.settings import Settings
 
@@ -260,6 +260,10 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             raise as_transient_error(error) or _unexpected(function.__name__, error) from error
         except Exception as error:
             raise _unexpected(function.__name__, error) from error
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise _panicked(function.__name__) from None  # a panic may quote data
 
     @wraps(function)
     def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -278,6 +282,14 @@ def _bind(function: Callable[..., R], services: Any) -> Callable[..., R]:
     # DBOS reads the signature, and the services are not a recorded argument.
     del bound.__wrapped__
     return bound
+
+
+def _panicked(name: str) -> TisSyncError:
+    get().error("a library has panicked", step=name)
+    return TisSyncError(
+        f"A library has panicked in step {name.replace('_', ' ')}; the worker's standard error "
+        "output contains the reason."
+    )
 
 
 def _unexpected(name: str, error: Exception) -> TisSyncError:

@@ -90,3 +90,12 @@ class LockedError(TisSyncError):
     """Someone else holds a lock that we need: the Java service, or another transaction."""
 
     transient = True
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust has panicked.
+
+    A panic is a `BaseException`: no handler for `Exception` sees it, so it would end a thread in
+    silence. Each library has a class of its own for it, which cannot be imported.
+    """
+    return type(error).__name__ == "PanicException"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import TODAY
 from tests.mysql_servers import SecureServer, secure_server
-from tests.world import World
+from tests.world import MOMENT, World
 from tis_sync.db.database import Database, connect
 from tis_sync.db.mysql_relay import relay
 from tis_sync.errors import UnreachableError, UsageError
@@ -148,6 +148,23 @@ def test_options_that_cannot_be_used_are_named(query: str, message: str) -> None
     with pytest.raises(UsageError, match=message) as raised:
         opened(f"mysql+pymysql://u:secret@127.0.0.1:1/tcs?{query}")
     assert "secret" not in str(raised.value)
+
+
+def test_a_strict_server_does_not_hide_a_day_that_does_not_exist(
+    server: SecureServer, schema: str
+) -> None:
+    """Date functions return NULL for it in this mode, which is the default of MySQL 8."""
+    url = server.url(schema, "")
+    database = opened(url)
+    world = World(database, url)
+    world.create()
+    event = {"postId": 7, "positionNumber": 1, "positionId": 1, "status": "RECONCILED"}
+    world.fill({"PostEsrEvent": [{"id": 2, "eventDateTime": MOMENT} | event]})
+    world.execute_loosely("UPDATE PostEsrEvent SET eventDateTime = '0000-00-00 00:00:00'")
+    read = Read(t.PostEsrEvent, ("id", "postId", "eventDateTime"))
+    (bad,) = Source(database, TODAY).load([read], ALL_KEYS).set_aside
+    assert str(bad) == "PostEsrEvent 2: eventDateTime '0000-00-00 00:00:00' is not a date"
+    database.close()
 
 
 def test_the_time_zone_of_the_server_changes_nothing(

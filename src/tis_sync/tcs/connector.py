@@ -11,13 +11,14 @@ import connectorx as cx
 import polars as pl
 from sqlalchemy.engine import URL
 
-from tis_sync.db.database import UTC_SESSION, Database
+from tis_sync.db.database import Database
 from tis_sync.db.driver_errors import explain, reason_of
 from tis_sync.db.mysql_relay import Relay, relay
 from tis_sync.db.transient import Cause, cause_of
-from tis_sync.errors import SourceError, TisSyncError
+from tis_sync.errors import SourceError, TisSyncError, is_panic
 
-PANIC = "PanicException"  # a BaseException of Rust; its module cannot be imported
+# In UTC, and with days that do not exist as they are: by default, MySQL 8 turns them into NULL.
+READ_SESSION = "SET time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES'"
 QUOTED = re.compile(r"`.*`|'.*'|\".*\"", re.DOTALL)
 
 
@@ -41,11 +42,11 @@ def read_columns(database: Database, sql: str, table: str) -> pl.DataFrame:
     with _relayed(database) as relayed:
         url = _url(database.engine.url, relayed.address)
         try:
-            frame = cx.read_sql(url, sql, return_type="polars", pre_execution_query=UTC_SESSION)
+            frame = cx.read_sql(url, sql, return_type="polars", pre_execution_query=READ_SESSION)
         except Exception as error:
             raise _translated(error, relayed, database, table) from error
         except BaseException as error:
-            if type(error).__name__ != PANIC:
+            if not is_panic(error):
                 raise
             raise SourceError(
                 f"TCS at {database.address}: {table} contains a value that ConnectorX cannot "
