@@ -62,7 +62,7 @@ POINTS: dict[str, list[tuple[Any, str]]] = {
 
 def die(number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
-    time.sleep(1)  # another thread may receive the signal; this one must not go on meanwhile
+    time.sleep(1)  # another thread may receive the signal; this one must not continue
 
 
 def arm(point: str, number: int) -> None:

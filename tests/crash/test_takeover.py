@@ -171,7 +171,7 @@ def in_flight(services: Services) -> Counter[str]:
         return Counter({str(row[0]): int(row[1]) for row in connection.execute(counted)})
 
 
-def leftovers(services: Services, address: str) -> list[str]:
+def remains(services: Services, address: str) -> list[str]:
     """Locks, half-built indexes, unfinished work and open alarms that should not be there."""
     found = []
     now = services.clock().replace(tzinfo=None)
@@ -231,7 +231,7 @@ def test_a_night_survives_the_death_and_the_return_of_a_worker(
         assert services.history.get(night.id).state == "succeeded", context
         assert Counter(r.job for r in runs) == Counter(job.name for job in JOBS), context
         assert differences(services, mariadb_tcs) == {}, context
-        assert leftovers(services, elasticsearch) == [], context
+        assert remains(services, elasticsearch) == [], context
     print(f"{dict(disturbed)}; {in_the_middle} of {ROUNDS} in the middle of the worker's work")
     assert in_the_middle >= ROUNDS // 4
 
@@ -264,7 +264,7 @@ def test_a_worker_whose_clock_is_five_minutes_wrong_is_neither_taken_over_nor_ta
                 connection.execute(sa.select(state.worker.c.id, state.worker.c.registration)).all()
             )
         assert after == registered
-        assert leftovers(services, elasticsearch) == []
+        assert remains(services, elasticsearch) == []
     finally:
         crew.end()
         other.end()

@@ -196,7 +196,7 @@ def test_a_fault_at_any_step_ends_right_or_is_named(
             assert run.error, context
         time.sleep(0.1)
         faults.lift()
-    print(f"{hits} faults met a connection; {failures} runs failed and said why")
+    print(f"{hits} faults affected a connection; {failures} runs failed, with a reason")
     assert hits > len(cases()) // 4
     for found in faults.relays.values():
         found.reset()
