@@ -240,7 +240,7 @@ def _search(s: Services) -> Iterator[Finding]:
             yield Finding(name, DRIFTED, blocked, LIFT_BLOCK)
         else:
             # TCS writes such documents at every edit, so by day they are no drift.
-            note = f", and {live.foreign:,} that others have written" if live.foreign else ""
+            note = f", {live.foreign:,} of them written by others" if live.foreign else ""
             yield Finding(name, OK, f"{live.documents:,} documents{note}")
 
 

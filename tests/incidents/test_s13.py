@@ -83,10 +83,14 @@ def test_a_person_edited_in_tcs_is_in_search_once_after_the_next_run(
         assert (dry.added, dry.removed) == (sum(before.values()), len(edited))
         assert len(dry.detail.sample["duplicates"]) == len(edited)
         (persons,) = [f for f in examine(services, {"search"}) if f.name == "index persons"]
-        assert persons.message.endswith(" documents, and 3 that others have written")
+        assert persons.message.endswith(" documents, 3 of them written by others")
         live = services.search().live(PERSONS)
         assert live is not None
-        assert (live.documents, live.foreign) == (first.size - dry.added, 3)  # type: ignore[operator]
+        assert first.size is not None
+        assert dry.added is not None
+        assert live.foreign == 3
+        assert live.documents == first.size - dry.added + 3
+        assert live.own_documents == first.size - dry.added
         (run,) = run_job(services, JOB)
         assert run.state == "succeeded"
         assert (run.removed, run.detail.duplicates) == (len(edited), len(edited))
@@ -117,6 +121,21 @@ def test_only_documents_of_others_are_no_reason_to_hold_the_run(
         (run,) = run_job(services, JOB)
         assert (run.state, run.removed, run.size) == ("succeeded", 31, first.size)
         assert services.search().query(PERSONS, Query("")).total == first.size
+        assert is_right(services)
+
+
+def test_a_new_index_without_the_documents_of_others_is_not_held(
+    world: World, elasticsearch: str, search_url: SearchUrl, tmp_path: Path
+) -> None:
+    url = search_url("elasticsearch")
+    settings = settings_of(world, tmp_path, url, guard_rows=0, guard_share=0.0)
+    with working(settings) as services:
+        (first,) = run_job(services, JOB)
+        for number in range(30):
+            stray = {"personId": number, "surname": "Stray"}
+            send(elasticsearch, "POST", "/persons/_doc?refresh=true", stray)
+        (run,) = run_job(services, JOB, rebuild=True)
+        assert (run.state, run.size) == ("succeeded", first.size)
         assert is_right(services)
 
 

@@ -299,9 +299,10 @@ def publish(
     checks.check_set_aside(s, run, total.set_aside)
     live = s.search().live(spec)
     if live is not None and live.name != index:
-        shrinkage = max(0, live.documents - size)
-        s.history.note(run_id, existing=live.documents, detail=RunDetail(shrinkage=shrinkage))
-        checks.check_shrinkage(s, run, live.documents, shrinkage)
+        existing = live.own_documents
+        shrinkage = max(0, existing - size)
+        s.history.note(run_id, existing=existing, detail=RunDetail(shrinkage=shrinkage))
+        checks.check_shrinkage(s, run, existing, shrinkage)
     checks.check_size(s, run, size)
     fence()
     s.search().publish(spec, index)

@@ -192,8 +192,8 @@ class LiveIndex:
         name: the concrete index. If there are several, the best one: ours, with most documents.
         ours: whether we built it, according to its `_meta`; if not, the Java service left it.
         version: the `IndexSpec.version` it was built with; None if it is not ours.
-        documents: the number of documents in it, without foreign ones if it is ours.
-        foreign: the number of foreign documents: those that we did not write into our index.
+        documents: the number of documents in it, which is what readers see.
+        foreign: how many of them are foreign: others wrote them into our index.
         names: all indexes behind the alias. There is only one, unless somebody changed the alias.
         blocks: what the server refuses for the index ("write", "read_only_allow_delete").
 
@@ -206,6 +206,11 @@ class LiveIndex:
     names: tuple[str, ...]
     foreign: int = 0
     blocks: tuple[str, ...] = ()
+
+    @property
+    def own_documents(self) -> int:
+        """The number of documents that a new index replaces, and should not lose."""
+        return self.documents - self.foreign
 
     def fits(self, spec: IndexSpec) -> bool:
         """Whether it can be changed in place: the only index, ours, and of the same version."""

@@ -105,7 +105,7 @@ class RestEngine:
             name,
             ours=bool(meta),
             version=meta.get("version"),
-            documents=total - foreign if meta else total,
+            documents=total,
             foreign=foreign if meta else 0,
             names=tuple(sorted(indexes)),
             blocks=tuple(sorted(block for block, value in blocks.items() if value == "true")),
