@@ -3,12 +3,14 @@
 Importing a module registers nothing. What is not listed here does not run.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
 
 from tis_sync import actions, doctor, retention
+from tis_sync.alarms.monitoring import Task
+from tis_sync.doctor import Finding
 from tis_sync.durable import Queue, Schedule
 from tis_sync.esr.export import monitor as export_monitor
 from tis_sync.esr.export import workflow as export_workflow
@@ -41,6 +43,11 @@ def is_idle(s: Services) -> bool:
     return not s.history.all_active() and not Commands(s.state).in_state(*active)
 
 
+def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
+    """Check everything that the service relies on; see `doctor.examine`."""
+    return doctor.examine(s, schedules(s.settings), names)
+
+
 def consume(s: Services) -> AbstractContextManager[None]:
     """Consume messages while the block lasts."""
     return consuming(s, partial(actions.export, s))
@@ -51,10 +58,16 @@ COMPONENTS = Components(
     queues=queues,
     schedules=schedules,
     monitors=(
-        monitor.check_jobs,
-        export_monitor.check_export,
-        messaging_monitor.check_messages,
-        doctor.check_drift,
+        Task("jobs", monitor.check_jobs),
+        Task("export", export_monitor.check_export),
+        Task("messages", messaging_monitor.check_messages),
+        Task("broker drift", doctor.check_broker_drift),
+        Task(
+            "drift",
+            partial(doctor.check_drift, schedules),
+            doctor.EXAMINE_SECONDS,
+            doctor.EXAMINE_LIMIT_SECONDS,
+        ),
     ),
     recoveries=(
         workflow.recover_runs,

@@ -1,27 +1,31 @@
 """Check everything that the service relies on; each failed check comes with its remedy.
 
-`tis-sync doctor` and the Health page show the checks. A worker runs them when it starts and then
-every hour (the broker checks every half minute), and raises an alarm for each failed check. Nothing
-is changed, except that a probe file is written to the export destination and removed again.
+`tis-sync doctor` and the Health page show the checks. One worker runs them half a minute after it
+starts and then every hour (the broker checks every half minute), and raises an alarm for each
+failed check. Nothing is changed, except that a probe file is written to the export destination and
+removed again, and that messages which our consumer ignores are sent to its queues.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tis_sync import retention
-from tis_sync.alarms.catalogue import DRIFT
+from tis_sync import logs
+from tis_sync.alarms.catalogue import DRIFT, Severity
 from tis_sync.alarms.check_state import CheckState
+from tis_sync.alarms.delivery import channels_of, waiting
+from tis_sync.durable import Schedule
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.applicants.generations import last_success
 from tis_sync.esr.calendar import LONDON, london_day
 from tis_sync.esr.deaneries import DEANERIES, FileType
-from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.needs import export_needs
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.destination import Destination, redacted_url
@@ -29,10 +33,13 @@ from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.drift import examine_broker
 from tis_sync.esr.messaging.monitor import SILENT_SECONDS
 from tis_sync.esr.messaging.topology import NAMES
-from tis_sync.jobs.base import IndexTarget
+from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs.schedule import PREFIX, job_schedules, schedule_states
+from tis_sync.runs.run import NIGHT, Run
+from tis_sync.runs.schedule import PREFIX, schedule_states
 from tis_sync.runs.services import Services
+from tis_sync.search.model import IndexSpec
+from tis_sync.settings import Settings
 from tis_sync.state import privileges as state_privileges
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
 from tis_sync.state.privileges import DBOS_SCHEMA
@@ -49,15 +56,19 @@ from tis_sync.tcs.needs import (
 )
 from tis_sync.tcs.read import Read
 
-EXAMINE_EVERY = timedelta(hours=1)  # how often a worker runs the checks
+EXAMINE_SECONDS = 3600.0  # how often a worker runs the checks
+EXAMINE_LIMIT_SECONDS = 300.0  # how long they may take
 CLOCK_SECONDS = 30.0  # how far TCS's clock may differ from ours
 SUCCESS_HOURS = 25.0  # a nightly job must have succeeded within a day and a late start
 RECORDS_HOURS = 1.0  # records for ESR are refreshed four times an hour
 LONGEST_REASON = 160  # characters of an unexpected error that are shown
 LIFT_BLOCK = "free disk space on the search server, and lift the block of the index"
 SEE_REASON = "fix the cause that the message names"  # for a check that could not run
+NAMED = 3  # open alarms that a finding names
 
 OK, DRIFTED, MISSING = CheckState.OK, CheckState.DRIFTED, CheckState.MISSING
+NOT_CHECKED = CheckState.NOT_CHECKED
+FAILED = {DRIFTED, MISSING}
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Finding:
 
     Attributes:
         name: what was checked.
-        state: OK, DRIFTED or MISSING.
+        state: OK, DRIFTED, MISSING or NOT_CHECKED.
         message: what was found.
         remedy: what to do, as a phrase that begins with a verb; None if the check passed.
 
@@ -78,11 +89,14 @@ class Finding:
     remedy: str | None = None
 
 
-def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
+def examine(
+    s: Services, schedules: Sequence[Schedule], names: Collection[str] | None = None
+) -> list[Finding]:
     """Run the checks.
 
     Args:
         s: settings, clock and servers.
+        schedules: everything that must be scheduled.
         names: keys of `CHECKS`. None: all of them.
 
     Returns:
@@ -90,7 +104,8 @@ def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
 
     """
     findings: list[Finding] = []
-    for name, check in CHECKS.items():
+    checks: dict[str, Check] = {**CHECKS, SCHEDULES: partial(_schedules, schedules)}
+    for name, check in checks.items():
         if names is not None and name not in names:
             continue
         try:
@@ -98,9 +113,21 @@ def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
         except TisSyncError as error:
             findings.append(Finding(name, MISSING, str(error), SEE_REASON))
         except Exception as error:  # noqa: BLE001  one check that fails must not hide the others
-            reason = " ".join(str(error).split())[:LONGEST_REASON]
+            logs.report("check failed", error, check=name)
+            reason = logs.reason_of(error)[:LONGEST_REASON]
             findings.append(Finding(name, MISSING, f"cannot be checked: {reason}", SEE_REASON))
     return findings
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return how many checks passed, failed, and were not made, as a sentence."""
+    count = Counter(finding.state for finding in findings)
+    parts = [f"{count[OK]} of {len(findings)} checks passed"]
+    if failed := count[DRIFTED] + count[MISSING]:
+        parts.append(f"{failed} failed")
+    if count[NOT_CHECKED]:
+        parts.append(f"{count[NOT_CHECKED]} not checked")
+    return ", ".join(parts) + "."
 
 
 def needs_of(s: Services) -> Needs:
@@ -135,6 +162,12 @@ def _settings(s: Services) -> Iterator[Finding]:
             f"not file types: {', '.join(file_types)}",
             f"name some of {', '.join(FileType)}",
         )  # fmt: skip
+    unknown = sorted(set(settings.broker_names) - set(NAMES))
+    if unknown:
+        yield Finding(
+            "setting TIS_SYNC_BROKER_NAMES", DRIFTED, f"unknown names: {', '.join(unknown)}",
+            f"name some of {', '.join(NAMES)}",
+        )  # fmt: skip
     if settings.clock_offset_seconds:
         yield Finding(
             "setting TIS_SYNC_CLOCK_OFFSET_SECONDS", DRIFTED,
@@ -149,6 +182,34 @@ def _settings(s: Services) -> Iterator[Finding]:
             "retry policy", DRIFTED, "a failed export command is never retried",
             "set TIS_SYNC_ESR_RETRY_SECONDS, or unset it to use the default",
         )  # fmt: skip
+
+
+def _notifications(s: Services) -> Iterator[Finding]:
+    """Check the channels without sending anything; their URLs contain secrets and are not shown."""
+    channels = channels_of(s.settings.notification_urls)
+    if not channels:
+        yield Finding(
+            "notification channels", NOT_CHECKED, "none is configured: alarms are only logged",
+            "set TIS_SYNC_NOTIFICATION_URLS",
+        )  # fmt: skip
+    late = waiting(s.state, channels)
+    for channel in channels:
+        name = f"notification {channel.label}"
+        if channel.service() is None:
+            yield Finding(
+                name, DRIFTED, "not an Apprise URL: it receives no alarms",
+                "correct it in TIS_SYNC_NOTIFICATION_URLS",
+            )  # fmt: skip
+        elif channel in late:
+            found = late[channel]
+            yield Finding(
+                name, DRIFTED,
+                f"has not accepted {found.count:,} notifications, the oldest of "
+                f"{found.since:%Y-%m-%d %H:%M} UTC; they are sent again automatically",
+                "check the service behind the channel, and its URL in TIS_SYNC_NOTIFICATION_URLS",
+            )  # fmt: skip
+        else:
+            yield Finding(name, OK, "no notification is waiting")
 
 
 def _layouts(s: Services) -> Iterator[Finding]:
@@ -220,28 +281,45 @@ def _search(s: Services) -> Iterator[Finding]:
     for job in JOBS:
         if not isinstance(job.target, IndexTarget):
             continue
-        spec = job.target.spec
-        name, remedy = f"index {spec.alias}", f"run the job: `tis-sync run {job.name}`"
-        live = s.search().live(spec)
-        if live is None:
-            yield Finding(name, MISSING, "the alias does not exist", remedy)
-        elif len(live.names) > 1:
-            indexes = f"the alias stands for {len(live.names)} indexes: {', '.join(live.names)}"
-            yield Finding(name, DRIFTED, indexes, remedy)
-        elif live.name == spec.alias:
-            concrete = "an index, not an alias, has this name; it was not built by tis-sync"
-            yield Finding(name, DRIFTED, concrete, remedy)
-        elif not live.ours:
-            yield Finding(name, DRIFTED, f"{live.name} was not built by tis-sync", remedy)
-        elif live.version != spec.version:
-            yield Finding(name, DRIFTED, f"{live.name} has the mapping of another version", remedy)
-        elif live.blocks:
-            blocked = f"the server refuses changes of {live.name}: {', '.join(live.blocks)}"
-            yield Finding(name, DRIFTED, blocked, LIFT_BLOCK)
-        else:
-            # TCS writes such documents at every edit, so by day they are no drift.
-            note = f", {live.foreign:,} of them written by others" if live.foreign else ""
-            yield Finding(name, OK, f"{live.documents:,} documents{note}")
+        # Before the index and after it: a run may end, or begin, in between.
+        building = _run_of(s, job)
+        finding = _index(s, job, job.target.spec)
+        building = building or _run_of(s, job)
+        if finding.state in FAILED and building is not None:
+            message = f"{finding.message}; run {building.id[:8]} of {building.job} may change that"
+            remedy = f"wait for the run: `tis-sync show {building.id[:8]}`"
+            finding = Finding(finding.name, NOT_CHECKED, message, remedy)
+        yield finding
+
+
+def _run_of(s: Services, job: Job) -> Run | None:
+    """The active run that builds or changes the index of a job: its own, or the night's."""
+    runs = s.history.active_of([job.name, NIGHT])
+    return runs[0] if runs else None
+
+
+def _index(s: Services, job: Job, spec: IndexSpec) -> Finding:
+    """Check whether the index of a job exists and is ours."""
+    name, remedy = f"index {spec.alias}", f"run the job: `tis-sync run {job.name}`"
+    live = s.search().live(spec)
+    if live is None:
+        return Finding(name, MISSING, "the alias does not exist", remedy)
+    if len(live.names) > 1:
+        indexes = f"the alias stands for {len(live.names)} indexes: {', '.join(live.names)}"
+        return Finding(name, DRIFTED, indexes, remedy)
+    if live.name == spec.alias:
+        concrete = "an index, not an alias, has this name; it was not built by tis-sync"
+        return Finding(name, DRIFTED, concrete, remedy)
+    if not live.ours:
+        return Finding(name, DRIFTED, f"{live.name} was not built by tis-sync", remedy)
+    if live.version != spec.version:
+        return Finding(name, DRIFTED, f"{live.name} has the mapping of another version", remedy)
+    if live.blocks:
+        blocked = f"the server refuses changes of {live.name}: {', '.join(live.blocks)}"
+        return Finding(name, DRIFTED, blocked, LIFT_BLOCK)
+    # TCS writes such documents at every edit, so by day they are no drift.
+    note = f", {live.foreign:,} of them written by others" if live.foreign else ""
+    return Finding(name, OK, f"{live.documents:,} documents{note}")
 
 
 def _destination(s: Services) -> Iterator[Finding]:
@@ -253,12 +331,6 @@ def _destination(s: Services) -> Iterator[Finding]:
 def _broker(s: Services) -> Iterator[Finding]:
     if s.settings.broker_url is None:
         return
-    unknown = sorted(set(s.settings.broker_names) - set(NAMES))
-    if unknown:
-        yield Finding(
-            "setting TIS_SYNC_BROKER_NAMES", DRIFTED, f"unknown names: {', '.join(unknown)}",
-            f"name some of {', '.join(NAMES)}",
-        )  # fmt: skip
     for result in asyncio.run(examine_broker(s.settings)):
         yield Finding(f"broker: {result.name}", result.state, result.message, result.remedy)
     contact = last_contact(s.state)
@@ -288,15 +360,8 @@ def _clock(s: Services) -> Iterator[Finding]:
         yield Finding("clock", DRIFTED, message, "synchronise the clocks of the machines (NTP)")
 
 
-def _schedules(s: Services) -> Iterator[Finding]:
-    expected = {
-        schedule.name
-        for schedule in (
-            *job_schedules(s.settings),
-            *export_workflow.schedules(s.settings),
-            retention.SCHEDULE,
-        )
-    }
+def _schedules(schedules: Sequence[Schedule], s: Services) -> Iterator[Finding]:
+    expected = {schedule.name for schedule in schedules}
     states = schedule_states(s)
     missing = sorted(name.removeprefix(PREFIX) for name in expected - set(states))
     if missing:
@@ -336,58 +401,91 @@ def _success(
     return Finding(name, DRIFTED, message, remedy)
 
 
-BROKER, CONSUMER, SUCCESSES = "broker", "broker: consumer", "last successes"
-CHECKS: dict[str, Callable[[Services], Iterator[Finding]]] = {
+def _alarms(s: Services) -> Iterator[Finding]:
+    alarms = s.alarms.open_alarms()
+    if not alarms:
+        yield Finding(ALARMS, OK, "none is open")
+        return
+    named = [f"{alarm.subject}: {alarm.kind.name}" for alarm in alarms[:NAMED]]
+    if len(alarms) > NAMED:
+        named.append(f"{len(alarms) - NAMED} more")
+    message = f"{len(alarms)} open: {'; '.join(named)}"
+    yield Finding(ALARMS, DRIFTED, message, "see them with `tis-sync status`")
+
+
+ALARMS, BROKER, CONSUMER = "alarms", "broker", "broker: consumer"
+SCHEDULES, SEARCH, SUCCESSES = "schedules", "search", "last successes"
+Check = Callable[[Services], Iterator[Finding]]
+CHECKS: dict[str, Check] = {
     "settings": _settings,
+    "notifications": _notifications,
     "layouts": _layouts,
     "TCS schema": _schema,
     "TCS privileges": _privileges,
     "state schema": _state,
     "state privileges": _state_privileges,
-    "search": _search,
+    SEARCH: _search,
     "export destination": _destination,
     BROKER: _broker,
     "clock": _clock,
-    "schedules": _schedules,
+    SCHEDULES: partial(_schedules, ()),  # `examine` knows what must be scheduled
     SUCCESSES: _successes,
+    ALARMS: _alarms,
 }
 # An overdue job, and a broker that cannot be reached, raise alarms of other kinds.
-OTHER_ALARMS = {SUCCESSES, BROKER, CONSUMER}
-HOURLY = set(CHECKS) - {BROKER} - OTHER_ALARMS
+OTHER_ALARMS = {BROKER, CONSUMER}
+HOURLY = set(CHECKS) - {BROKER, SUCCESSES, ALARMS}
+# How the names of the findings of a check begin, if the check cannot run under its own name.
+PREFIX_OF_FINDINGS = {SEARCH: "index ", BROKER: "broker: ", "TCS privileges": "privileges on "}
+SEVERITY = {MISSING: Severity.FAILURE, DRIFTED: Severity.WARNING}
 
 
-class DriftMonitor:
-    """A monitor that raises an alarm for each failed check.
+def check_drift(schedules: Callable[[Settings], Sequence[Schedule]], s: Services) -> None:
+    """Open an alarm for each failed check except those of the broker, and close the others.
 
-    The checks run when a worker first calls the monitor and then every hour. The broker checks run
-    every time, because drift at the broker turns messages into dead letters.
+    Args:
+        schedules: returns everything that must be scheduled.
+        s: settings, clock and servers.
+
     """
+    findings = examine(s, schedules(s.settings), HOURLY)
+    _update_alarms(s, findings, is_broker=False)
 
-    def __init__(self) -> None:
-        self._worker_id: str | None = None
-        self._examined_at: datetime | None = None
-        self._findings: list[Finding] = []
 
-    def __call__(self, s: Services) -> None:
-        """Open an alarm for each failed check, and close the alarms of checks that pass again."""
-        now = s.clock()
-        is_due = self._examined_at is None or now - self._examined_at >= EXAMINE_EVERY
-        if is_due or self._worker_id != s.worker_id:
-            self._findings = examine(s, HOURLY)
-            self._worker_id, self._examined_at = s.worker_id, now
-        failed = {
-            finding.name: finding
-            for finding in (*self._findings, *examine(s, {BROKER}))
-            if finding.state != OK and finding.name not in OTHER_ALARMS
-        }
-        for name, finding in failed.items():
-            details = f"{name}: {finding.message.rstrip('.')} ({finding.state})."
-            s.alarms.open(DRIFT, name, details, now, remedy=_sentence(finding.remedy or SEE_REASON))
-        s.alarms.close_others(DRIFT, failed, now)
+def check_broker_drift(s: Services) -> None:
+    """Open an alarm for each failed check of the broker, and close the others.
+
+    This is checked often, because drift at the broker turns messages into dead letters.
+    """
+    if s.settings.broker_url is not None:
+        _update_alarms(s, examine(s, (), {BROKER}), is_broker=True)
+
+
+def _update_alarms(s: Services, findings: Sequence[Finding], *, is_broker: bool) -> None:
+    now = s.clock()
+    for finding in findings:
+        if finding.state in FAILED and finding.name not in OTHER_ALARMS:
+            details = f"{finding.name}: {finding.message.rstrip('.')} ({finding.state})."
+            s.alarms.open(
+                DRIFT,
+                finding.name,
+                details,
+                now,
+                severity=SEVERITY[finding.state],
+                remedy=_sentence(finding.remedy or SEE_REASON),
+            )
+    # Nothing is known about what was not checked, or what a check would find that cannot run.
+    not_passed = {finding.name for finding in findings if finding.state != OK}
+    unknown = tuple(
+        PREFIX_OF_FINDINGS[name] for name in sorted(not_passed & set(PREFIX_OF_FINDINGS))
+    )
+    for alarm in s.alarms.open_alarms(DRIFT):
+        subject = alarm.subject
+        is_of_broker = subject == BROKER or subject.startswith(PREFIX_OF_FINDINGS[BROKER])
+        is_known = subject not in not_passed and not subject.startswith(unknown)
+        if is_of_broker == is_broker and is_known:
+            s.alarms.close(DRIFT, subject, now)
 
 
 def _sentence(phrase: str) -> str:
     return phrase[:1].upper() + phrase[1:]
-
-
-check_drift = DriftMonitor()

@@ -13,11 +13,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, EnqueueOptions, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
+from dbos import error as dbos_error
 from sqlalchemy.exc import DBAPIError
 
 from tis_sync.db.driver_errors import as_transient_error
 from tis_sync.errors import TisSyncError, is_panic
-from tis_sync.logs import get
+from tis_sync.logs import get, reason_of, report
 from tis_sync.settings import Settings
 
 P = ParamSpec("P")
@@ -192,6 +193,7 @@ def launch(
             "executor_id": worker_id,
             "log_level": "WARNING",
             "enable_otlp": False,
+            "db_engine_kwargs": {"hide_parameters": True},  # its errors are logged
         }
     )
     bound = {w.name: DBOS.workflow(name=w.name)(_bind(w.function, services)) for w in workflows}
@@ -243,8 +245,7 @@ def enqueue_remotely(
             if queue is not None:
                 queue.set_polling_interval_sec(BUSY_POLL_SECONDS)
     except sa.exc.DBAPIError as error:
-        reason = " ".join(str(error.orig).split())[:LONGEST_REASON]
-        get().warning("left to the next worker", reason=reason)
+        get().warning("left to the next worker", reason=reason_of(error)[:LONGEST_REASON])
 
 
 def step(function: Callable[P, R]) -> Callable[P, R]:
@@ -275,9 +276,16 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _bind(function: Callable[..., R], services: Any) -> Callable[..., R]:
+    """Bind a workflow to the services; it only raises `TisSyncError`, as steps do."""
+
     @wraps(function)
     def bound(*args: Any) -> R:
-        return function(services, *args)
+        try:
+            return function(services, *args)
+        except (TisSyncError, dbos_error.DBOSException):
+            raise
+        except Exception as error:
+            raise _unexpected(function.__name__, error) from error
 
     # DBOS reads the signature, and the services are not a recorded argument.
     del bound.__wrapped__
@@ -293,9 +301,9 @@ def _panicked(name: str) -> TisSyncError:
 
 
 def _unexpected(name: str, error: Exception) -> TisSyncError:
-    get().error("unexpected error", step=name, exc_info=error)
-    reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
+    report("unexpected error", error, step=name)
     return TisSyncError(
-        f"Unexpected {type(error).__name__} in step {name.replace('_', ' ')}: {reason}. The log of "
-        "the worker contains the traceback; on the command line, `--debug` shows it."
+        f"Unexpected {type(error).__name__} in step {name.replace('_', ' ')}: "
+        f"{reason_of(error)[:LONGEST_REASON]}. The log of the worker contains the traceback; on "
+        "the command line, `--debug` shows it."
     )

@@ -1,9 +1,11 @@
 """Logging: to stdout, to a rotating file, and to the history of the run that a line belongs to."""
 
 import logging
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from typing import Any, TextIO
 
@@ -14,7 +16,19 @@ from tis_sync.settings import LogFormat, Settings
 
 ROTATED_FILES = 5
 OWN_LOGGER = "tis_sync"
-QUIET_LOGGERS = ("elastic_transport", "opensearch", "urllib3", "alembic", "apprise")
+# They also log errors that we have logged; see `is_not_reported`.
+REPEATING_LOGGERS = ("dbos", "uvicorn.error")
+# The messages of these packages may quote values of records; see `reason_of`.
+QUOTING_PACKAGES = {
+    "connectorx", "elastic_transport", "elasticsearch", "opensearchpy", "polars", "psycopg",
+    "pydantic", "pydantic_core", "pymysql", "sqlalchemy", "sqlite3",
+}  # fmt: skip
+# From the first quotation mark or bracket to the last one: a value may itself contain any of them.
+VALUES = re.compile(r"['\"\[].*['\"\]]")
+REPORTED = "_tis_sync_is_reported"  # the attribute that marks an error that has been logged
+QUIET_LOGGERS = ("elastic_transport", "opensearch", "urllib3", "alembic")
+# Its messages contain the URLs of channels, with their secrets; `alarms.delivery` reports failures.
+SILENT_LOGGERS = ("apprise",)
 NOT_IN_HISTORY = {"event", "level", "timestamp", "run", "run_id"}  # already columns, or implied
 
 RunSink = Callable[[str, str, str], None]
@@ -34,7 +48,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_render_exception),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -79,9 +93,12 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
     dbos = logging.getLogger("dbos")
     dbos.handlers[:] = [logging.NullHandler()]
     dbos.propagate = True
-    dbos.addFilter(is_not_reported)
+    for name in REPEATING_LOGGERS:
+        logging.getLogger(name).addFilter(is_not_reported)
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in SILENT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def get(name: str = OWN_LOGGER) -> Any:
@@ -126,14 +143,76 @@ class HistoryHandler(logging.Handler):
             self._sink(event["run_id"], event["level"], f"{event['event']} {rest}".strip())
 
 
-def is_not_reported(record: logging.LogRecord) -> bool:
-    """Whether to log a line from DBOS: not if it is about an error that we report ourselves.
+def report(event: str, error: BaseException, **details: object) -> None:
+    """Log an unexpected error at ERROR with its traceback and its causes, once.
 
-    DBOS logs every failed workflow with a traceback. A `TisSyncError` is reported in one line by
-    the run or command that the workflow belongs to.
+    An error that passes several places that report it is logged by the first of them.
+
+    Args:
+        event: what failed.
+        error: the error.
+        details: further columns of the line.
+
+    """
+    if getattr(error, REPORTED, False):
+        return
+    with suppress(AttributeError):  # some classes of extensions accept no attributes
+        setattr(error, REPORTED, True)
+    get().error(event, exc_info=error, **details)
+
+
+def is_not_reported(record: logging.LogRecord) -> bool:
+    """Whether to log a line of another package: not if it is about an error that we report.
+
+    DBOS logs every failed workflow with a traceback, and uvicorn every failed request. A
+    `TisSyncError` is reported in one line by the run or command that the workflow belongs to;
+    other errors are logged by `report`.
     """
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, TisSyncError)
+    return not (isinstance(error, TisSyncError) or getattr(error, REPORTED, False))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error's message, without values of records.
+
+    Database drivers, Polars and search servers quote the value that they could not use, which may
+    be personal data. What they quote is replaced by asterisks.
+    """
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return ""
+    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    if not packages & QUOTING_PACKAGES:
+        return lines[0]
+    return VALUES.sub("***", lines[0])
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of an error and of its causes, without values of records."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    link = ""
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        frames = "".join(traceback.format_tb(current.__traceback__))
+        parts.append(
+            f"Traceback (most recent call last):\n{frames}"
+            f"{type(current).__module__}.{type(current).__qualname__}: {reason_of(current)}\n{link}"
+        )
+        if isinstance(current, BaseExceptionGroup):
+            parts += [traceback_of(inner) + "\n" for inner in reversed(current.exceptions)]
+        if current.__cause__ is not None:
+            current, link = current.__cause__, "\nwhich caused:\n\n"
+        elif current.__context__ is not None and not current.__suppress_context__:
+            current, link = current.__context__, "\nwhile it was handled, another one occurred:\n\n"
+        else:
+            current = None
+    return "".join(reversed(parts)).rstrip()
+
+
+def _render_exception(exc_info: Any) -> str:
+    return traceback_of(exc_info[1])
 
 
 def _without_run_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -14,7 +14,7 @@ from tis_sync.runs.workflow import RUNS_QUEUE
 
 @step
 def prune(s: Services) -> int:
-    """Delete old runs, messages, generations and lines of the audit log.
+    """Delete old runs, messages, generations, closed alarms and lines of the audit log.
 
     The last success of each job is kept, and so is everything that prevents a record from being
     sent twice.
@@ -28,6 +28,7 @@ def prune(s: Services) -> int:
         s.history.prune(now, days)
         + esr_retention.prune(s.state, now, days)
         + audit.prune(s.state, now, days)
+        + s.alarms.prune(now, days)
     )
     if deleted:
         get().info("pruned", rows=deleted, days=days)

@@ -11,8 +11,8 @@ from tests.proxy import proxy
 from tests.running import run_job, working
 from tests.search_server import behind, send, tcs_saves_person
 from tests.world import World
+from tis_sync.app import examine
 from tis_sync.demo import generate as demo
-from tis_sync.doctor import examine
 from tis_sync.jobs.catalogue import job_named
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.runs import partition

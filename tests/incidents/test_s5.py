@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.conftest import Clock
+from tis_sync.alarms.catalogue import NO_WORKER
 from tis_sync.jobs.base import AsOf
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs import cluster
@@ -91,6 +92,20 @@ def test_a_live_scheduler_that_starts_nothing_raises_an_alarm(tmp_path: Path, cl
     cluster.refresh_heartbeat(services, schedules=True)
     check_jobs(services)
     assert ("no worker", "scheduler") in open_alarms(services)
+    services.close()
+
+
+def test_the_alarm_about_the_scheduler_follows_the_facts(tmp_path: Path, clock: Clock) -> None:
+    services = installed(tmp_path, clock)
+    clock.now = NIGHT.replace(day=2, hour=2, minute=6)
+    check_jobs(services)
+    (dead,) = services.alarms.open_alarms(NO_WORKER)
+    assert dead.text.startswith("No worker is alive.")
+    cluster.refresh_heartbeat(services, schedules=True)
+    check_jobs(services)
+    (idle,) = services.alarms.open_alarms(NO_WORKER)
+    assert idle.text.startswith("The scheduled times of all jobs passed without a run.")
+    assert idle.raised_at == dead.raised_at
     services.close()
 
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 
 from tests.brokers import SETTLED_SECONDS, Broker, eventually
 from tests.cli.conftest import Program, program
@@ -15,11 +16,13 @@ from tests.starters import starters
 from tests.world import World
 from tis_sync.alarms.catalogue import BROKER_SILENT, DRIFT, AlarmKind
 from tis_sync.alarms.check_state import CheckState
+from tis_sync.doctor import check_broker_drift
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.messaging import dead_letters, outbox
 from tis_sync.esr.messaging.amqp import declare
 from tis_sync.esr.messaging.connection import connected
 from tis_sync.esr.messaging.consumer import last_contact
+from tis_sync.esr.messaging.contract import PING
 from tis_sync.esr.messaging.drift import BrokerFinding, examine_broker
 from tis_sync.esr.messaging.topology import (
     APP_COMMANDS,
@@ -109,6 +112,98 @@ def test_every_difference_at_the_broker_is_reported_with_its_remedy(
     assert "short overrides" in problems(settings)[f"policy on {RECORDS}"].message
     broker.node.api("DELETE", f"policies/{broker.vhost}/short")
     eventually(lambda: problems(settings) == {})
+
+
+def without_api(settings: Settings) -> Settings:
+    return settings.model_copy(update={"broker_api_url": None})
+
+
+def test_without_the_management_api_what_is_not_checked_is_named(settings: Settings) -> None:
+    set_up(settings)
+    findings = asyncio.run(examine_broker(without_api(settings)))
+    not_checked = {f.name: f for f in findings if f.state == CheckState.NOT_CHECKED}
+    queues = topology(settings).queues()
+    assert set(not_checked) == {"policies", *(f"binding of {queue.name}" for queue in queues)}
+    assert "TIS_SYNC_BROKER_API_URL" in str(not_checked["policies"].remedy)
+    assert "nothing consumes" in not_checked[f"binding of {RECORDS}"].message
+    assert problems(settings) == {}
+
+
+def test_without_the_management_api_a_ping_finds_a_lost_binding_and_disturbs_nobody(
+    settings: Settings, broker: Broker
+) -> None:
+    blind = without_api(settings)
+    set_up(settings)
+    expected = topology(settings)
+
+    async def examine_while_consuming() -> list[BrokerFinding]:
+        """Examine while something consumes, which never binds a queue again."""
+        async with connected(settings) as connection:
+            channel = await connection.channel()
+            for queue in expected.consumed_queues():
+                await (await channel.get_queue(queue.name)).consume(received_types)
+            found = await examine_broker(blind)
+            await asyncio.sleep(0.5)
+            return found
+
+    types: list[str | None] = []
+
+    async def received_types(message: AbstractIncomingMessage) -> None:
+        types.append(message.type)
+        await message.ack()
+
+    found = {f.name: f for f in asyncio.run(examine_while_consuming())}
+    for queue in expected.consumed_queues():
+        assert found[f"binding of {queue.name}"].state == CheckState.OK
+    assert types == [PING] * len(expected.consumed_queues())
+    for queue in expected.events.values():  # other systems consume these
+        assert found[f"binding of {queue.name}"].state == CheckState.NOT_CHECKED
+        assert broker.count(queue.name) == 0
+    vhost = broker.vhost
+    broker.node.api("DELETE", f"bindings/{vhost}/e/esr.exchange/q/{RECORDS}/{RECORDS}")
+    broker.node.api("DELETE", f"bindings/{vhost}/e/esr.dlx/q/{DEAD_LETTER_QUEUE}/~")
+    lost = [f for f in asyncio.run(examine_while_consuming()) if f.state == CheckState.MISSING]
+    assert {f.name for f in lost} == {f"binding of {RECORDS}", f"binding of {DEAD_LETTER_QUEUE}"}
+    assert "esr.exchange is not bound to it" in lost[1].message + lost[0].message
+
+
+def test_a_consumer_binds_its_queues_again_when_a_binding_is_lost(
+    settings: Settings, broker: Broker, embedded_tcs: World
+) -> None:
+    embedded_tcs.fill(starters(2))
+    with consumer(without_api(settings)) as s:
+        broker.node.api("DELETE", f"bindings/{broker.vhost}/e/esr.exchange/q/{RECORDS}/{RECORDS}")
+        assert set(problems(settings)) == {f"binding of {RECORDS}"}
+        eventually(lambda: problems(settings) == {}, MINUTE)
+        # The binding of a queue that others consume is noticed when an event is returned.
+        for queue in topology(settings).events:
+            broker.node.api("DELETE", f"bindings/{broker.vhost}/e/esr.exchange/q/{queue}/{queue}")
+        generate(s)
+        export(s, "WES")
+        eventually(lambda: outbox.unsent(s.state)[0] == 0, MINUTE)
+        assert problems(settings) == {}
+        assert dead_letters.waiting(s.state) == []
+    assert len(broker.take(RECORD_EXPORTED)) == 2
+
+
+def test_the_alarms_of_the_broker_stay_open_while_it_does_not_answer(
+    settings: Settings, broker: Broker, embedded_tcs: World
+) -> None:
+    s = Services(settings.model_copy(update={"tcs_url": embedded_tcs.url}))
+    try:
+        check_broker_drift(s)
+        assert f"broker: queue {RECORDS}" in alarms(s, DRIFT)
+        opened = alarms(s, DRIFT)
+        gone = Settings(broker_url=f"amqp://guest:guest@127.0.0.1:1/{broker.vhost}").broker_url
+        s.settings = settings.model_copy(update={"broker_url": gone})
+        check_broker_drift(s)
+        assert alarms(s, DRIFT) == opened
+        s.settings = settings
+        set_up(settings)
+        check_broker_drift(s)
+        assert alarms(s, DRIFT) == {}
+    finally:
+        s.close()
 
 
 def test_the_names_in_the_settings_are_used_everywhere(broker: Broker, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.running import run_job, working
 from tests.search_server import behind, send
 from tests.servers.documents import SPEC, build, people
 from tests.world import World
+from tis_sync.app import examine
 from tis_sync.demo import generate as demo
-from tis_sync.doctor import examine
 from tis_sync.errors import TisSyncError
 from tis_sync.runs.services import Services
 from tis_sync.search.connect import connect

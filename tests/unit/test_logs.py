@@ -2,13 +2,20 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from copy import copy
+from datetime import date
 from pathlib import Path
+from typing import Any
 
+import polars as pl
+import pydantic
 import pytest
+import sqlalchemy as sa
 from dbos import DBOS
 
 from tis_sync import durable, logs
-from tis_sync.durable import Queue, Workflow
+from tis_sync.db.database import connect
+from tis_sync.durable import Queue, Workflow, step
 from tis_sync.errors import TisSyncError
 from tis_sync.settings import Settings
 
@@ -24,6 +31,10 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line as it would be written."""
+        return logging.getLogger().handlers[0].format(copy(record))
 
     def errors(self) -> list[BaseException]:
         """The exceptions that were logged with a traceback."""
@@ -50,19 +61,133 @@ def unexpected(_services: object) -> None:
     raise LookupError("a defect")
 
 
-@pytest.mark.parametrize(("function", "logged"), [(reported, False), (unexpected, True)])
-def test_dbos_logs_the_traceback_of_a_failed_workflow_only_if_we_do_not_report_it(
-    lines: Lines, tmp_path: Path, function: Callable[[object], None], logged: bool
-) -> None:
+@step
+def failing_step() -> None:
+    """Fail with an unexpected error that has a cause."""
+    try:
+        unexpected(None)
+    except LookupError as error:
+        raise RuntimeError("a consequence") from error
+
+
+def in_a_step(_services: object) -> None:
+    """Fail in a step."""
+    failing_step()
+
+
+def run_workflow(tmp_path: Path, function: Callable[[object], None]) -> BaseException:
+    """Carry out a workflow that fails; return its error."""
     workflow = Workflow("test_logs.fails", function, QUEUE.name)
     engine = durable.launch(Settings(home=tmp_path), None, "test", [workflow], (QUEUE,))
     try:
-        with pytest.raises((TisSyncError, LookupError)) as raised:
+        with pytest.raises(TisSyncError) as raised:
             engine.enqueue(workflow).get_result()
     finally:
         DBOS.destroy(destroy_registry=True)
-    messages = [str(error) for error in lines.errors()]
-    assert (str(raised.value) in messages) is logged
+    return raised.value
+
+
+def test_an_error_that_a_run_reports_has_no_traceback(lines: Lines, tmp_path: Path) -> None:
+    assert str(run_workflow(tmp_path, reported)) == "the reason, in one line"
+    assert lines.errors() == []
+
+
+@pytest.mark.parametrize(
+    ("function", "texts"),
+    [
+        (unexpected, ["LookupError: a defect"]),
+        (in_a_step, ["LookupError: a defect", "RuntimeError: a consequence"]),
+    ],
+)
+def test_an_unexpected_error_is_logged_once_at_error_with_its_causes(
+    lines: Lines, tmp_path: Path, function: Callable[[object], None], texts: list[str]
+) -> None:
+    error = run_workflow(tmp_path, function)
+    assert "The log of the worker contains the traceback" in str(error)
+    logged = [record for record in lines.records if "Traceback" in lines.format(record)]
+    assert [record.levelname for record in logged] == ["ERROR"]
+    text = lines.format(logged[0])
+    positions = [text.index(part) for part in texts]
+    assert positions == sorted(positions)
+    assert "in unexpected" in text  # where it was raised
+    assert sum("a defect" in lines.format(record) for record in lines.records) == 1
+
+
+def test_an_error_is_reported_by_the_first_that_reports_it(lines: Lines) -> None:
+    error = LookupError("a defect")
+    logs.report("first", error)
+    logs.report("second", error)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+    logging.getLogger("uvicorn.error").error("another", exc_info=LookupError("another"))
+    assert [str(found) for found in lines.errors()] == ["another"]
+    assert sum("a defect" in lines.format(record) for record in lines.records) == 1
+
+
+@pytest.mark.parametrize("server", ["sqlite", "mariadb", "postgresql"])
+def test_values_of_records_do_not_reach_the_log(
+    request: pytest.FixtureRequest, lines: Lines, tmp_path: Path, server: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'x.sqlite'}"
+    if server != "sqlite":
+        url = request.getfixturevalue(server)
+    database = connect(url, name="It", setting="-")
+    person = sa.Table(
+        "person",
+        sa.MetaData(),
+        sa.Column("surname", sa.String(20), primary_key=True),
+        sa.Column("born", sa.Date, nullable=False),
+    )
+    with database.write() as connection:
+        connection.execute(sa.schema.CreateTable(person))
+    born = date(1995, 2, 3)
+
+    def insert(*rows: dict[str, object]) -> None:
+        with database.write() as connection:
+            connection.execute(sa.insert(person), list(rows))
+
+    insert({"surname": "O'Brien", "born": born})
+    wrong: list[dict[str, object]] = [
+        {"surname": "O'Brien", "born": born},
+        {"surname": "O'Brien", "born": None},
+    ]
+    if server != "sqlite":
+        wrong += [{"surname": "O'Brien" * 9, "born": born}]
+    messages = []
+    for row in wrong:
+
+        @step
+        def write(row: dict[str, object] = row) -> None:
+            insert(row)
+
+        with pytest.raises(TisSyncError) as raised:
+            write()
+        messages.append(str(raised.value))
+    database.close()
+    texts = [lines.format(record) for record in lines.records]
+    assert len([text for text in texts if "Traceback" in text]) == len(wrong)
+    for text in (*texts, *messages):
+        assert "Brien" not in text
+        assert "1995" not in text
+    assert all("Error" in message for message in messages)
+
+
+def test_values_that_other_packages_quote_are_replaced() -> None:
+    with pytest.raises(pl.exceptions.PolarsError) as of_polars:
+        pl.DataFrame({"a": ["O'Brien"]}).select(pl.col("a").cast(pl.Int64))
+    assert "Brien" in str(of_polars.value)
+    assert "Brien" not in logs.reason_of(of_polars.value)
+    values: dict[str, Any] = {"born": "O'Brien"}
+    with pytest.raises(pydantic.ValidationError) as of_pydantic:
+        Record(**values)
+    assert "Brien" in str(of_pydantic.value)
+    assert "Brien" not in logs.traceback_of(of_pydantic.value)
+    assert logs.reason_of(KeyError("personId")) == "'personId'"
+
+
+class Record(pydantic.BaseModel):
+    """A record with a date."""
+
+    born: date
 
 
 def test_lines_of_a_run_go_to_its_history_at_any_level_and_others_do_not(

@@ -1,18 +1,15 @@
-"""History and alarms in the state database, on both kinds of database if it matters."""
+"""The history in the state database, on both kinds of database."""
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import NOW, TODAY
 from tis_sync import logs
-from tis_sync.alarms.catalogue import FAILED, HELD
 from tis_sync.errors import AlreadyRunningError, UsageError
 from tis_sync.jobs.base import AsOf
 from tis_sync.runs.history import History
@@ -144,60 +141,6 @@ def test_an_ambiguous_id_is_refused(services: Services) -> None:
         history.get("")
     with pytest.raises(UsageError, match="no run"):
         history.get("%")
-
-
-def test_an_alarm_is_opened_once_until_it_is_closed(services: Services) -> None:
-    alarms = services.alarms
-    assert alarms.open(FAILED, JOB, "because", NOW, impact="people are missing from search")
-    assert not alarms.open(FAILED, JOB, "again", NOW, impact="people are missing from search")
-    assert alarms.open(HELD, JOB, "guard", NOW, impact="people are missing from search")
-    assert [(alarm.kind, alarm.text.split()[0]) for alarm in alarms.open_alarms()] == [
-        (FAILED, "because"),
-        (HELD, "guard"),
-    ]
-    assert alarms.close(FAILED, JOB, NOW)
-    assert not alarms.close(FAILED, JOB, NOW)
-    assert alarms.open(FAILED, JOB, "anew", NOW, impact="people are missing from search")
-
-
-def test_a_notification_channel_receives_opened_and_closed_alarms(tmp_path: Path) -> None:
-    messages: list[dict[str, str]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            messages.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"json://127.0.0.1:{server.server_address[1]}"
-    services = Services(Settings(home=tmp_path, notification_urls=[url, "nonsense"]), lambda: NOW)
-    services.alarms.open(FAILED, JOB, "what it means", NOW, impact="people are missing from search")
-    services.alarms.open(FAILED, JOB, "what it means", NOW, impact="people are missing from search")
-    services.alarms.close(FAILED, JOB, NOW)
-    services.notify("finished", "everything succeeded")
-    services.close()
-    server.shutdown()
-    server.server_close()
-    assert [message["title"] for message in messages] == [
-        f"tis-sync: {JOB}: failed", f"tis-sync: {JOB}: no longer failed", "tis-sync: finished",
-    ]  # fmt: skip
-    assert messages[0]["message"].startswith("what it means Until a run succeeds: people")
-    assert f"`tis-sync run {JOB}`" in messages[0]["message"]
-    assert messages[1]["message"] == FAILED.closing
-
-
-def test_a_channel_that_does_not_answer_never_stops_a_run(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, notification_urls=["json://127.0.0.1:9"])
-    services = Services(settings, lambda: NOW)
-    assert services.alarms.open(
-        FAILED, JOB, "what it means", NOW, impact="people are missing from search"
-    )
-    services.close()
 
 
 def test_logs_go_to_a_rotating_file_and_to_the_run(tmp_path: Path) -> None:

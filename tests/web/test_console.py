@@ -1,7 +1,9 @@
 """The Java service's calls, the API, errors as problems, and access from this machine only."""
 
+import logging
 import os
 import signal
+from copy import copy
 from pathlib import Path
 
 import httpx2
@@ -13,8 +15,9 @@ from tests.destinations import free_port
 from tests.running import run_job, wait_for
 from tests.web.conftest import Console, console, serving
 from tests.world import World
-from tis_sync.alarms.catalogue import DRIFT, FAILED, KINDS, Action, AlarmKind
-from tis_sync.alarms.store import Alarm
+from tis_sync import logs
+from tis_sync.alarms.catalogue import DRIFT, FAILED, KINDS, Action, AlarmKind, Resolution
+from tis_sync.alarms.store import Alarm, Closing
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import NIGHT, RunOptions, RunState, Trigger
@@ -122,7 +125,46 @@ def test_the_description_of_the_api_contains_every_call(call: Console) -> None:
 def test_health_reports_whether_the_process_is_alive_and_can_work(call: Console) -> None:
     assert call("GET", "/health/live").json == {"status": "ok"}
     ready = call("GET", "/health/ready")
-    assert (ready.status, ready.json) == (200, {"state": "ok", "scheduler": "ok"})
+    expected = {"state": "ok", "scheduler": "ok", "alarms": "ok"}
+    assert (ready.status, ready.json) == (200, expected)
+
+
+def test_open_alarms_make_health_yellow_but_the_process_stays_ready(
+    call: Console, s: Services
+) -> None:
+    s.alarms.open(FAILED, "a job", "It failed.", s.clock(), impact="people wait")
+    ready = call("GET", "/health/ready")
+    assert (ready.status, ready.json["alarms"]) == (200, "1 open")
+    assert call("GET", "/health/live").status == 200
+    health = call("GET", "/health").text
+    assert "attention" in health
+    assert "1 open: a job: failed" in health
+    assert "not checked" in health
+    s.alarms.close(FAILED, "a job", s.clock(), Closing(Resolution.EXPIRED, "It was too late."))
+    (closed,) = call("GET", "/api/v1/alarms?closed=true").json
+    assert (closed["resolution"], closed["closing"]) == ("expired", "It was too late.")
+    assert closed["severity"] == "failure"
+    assert "It was too late." in call("GET", "/health").text
+
+
+def test_an_unexpected_error_of_a_request_is_logged_once_with_its_traceback(
+    call: Console, s: Services, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(s.alarms, "open_alarms", fail)
+    logs.configure(s.settings, level="WARNING")
+    logging.getLogger().addHandler(caplog.handler)
+    assert call("GET", "/api/v1/alarms").status == 500
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len([record for record in errors if "LookupError" in logged(record)]) == 1
+    assert "in fail" in next(logged(record) for record in errors if "LookupError" in logged(record))
+
+
+def logged(record: logging.LogRecord) -> str:
+    """A line as it would be written."""
+    return logging.getLogger().handlers[0].format(copy(record))
 
 
 def test_a_page_of_another_site_does_not_reach_it(call: Console) -> None:

@@ -6,7 +6,24 @@ on the pages are derived from this list.
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
+
+
+class Severity(StrEnum):
+    """How serious a notification or an open alarm is; an open alarm's severity never falls."""
+
+    INFO = "info"  # nothing is wrong
+    SUCCESS = "success"  # a problem was resolved
+    WARNING = "warning"  # something is unusual, or is still being retried
+    FAILURE = "failure"  # someone has to act
+
+
+class Resolution(StrEnum):
+    """Why an alarm was closed."""
+
+    RESOLVED = "resolved"  # the problem has gone
+    EXPIRED = "expired"  # the problem was not fixed in time, and it is too late for that now
+    SUPERSEDED = "superseded"  # what the alarm was about has changed or no longer exists
 
 
 class Action(Enum):
@@ -34,6 +51,7 @@ class AlarmKind:
         closing: what is reported when the problem has gone.
         action: what the button on a page does. None: there is no button.
         runbook: the document in `docs/` that lists the kind.
+        severity: how serious an alarm of this kind is, unless the monitor says otherwise.
 
     """
 
@@ -45,6 +63,7 @@ class AlarmKind:
     closing: str
     action: Action | None = None
     runbook: str = "runbook"
+    severity: Severity = Severity.FAILURE
 
     @property
     def anchor(self) -> str:
@@ -98,6 +117,7 @@ SLOW = AlarmKind(
     "Nothing: readers never see the work of an unfinished run.",
     "Follow the run: `tis-sync show {run} --log`. Stop it: `tis-sync cancel {run}`.",
     "The run ended.",
+    severity=Severity.WARNING,
 )
 UNUSUAL_SIZE = AlarmKind(
     "unusual size",
@@ -107,6 +127,7 @@ UNUSUAL_SIZE = AlarmKind(
     "If the source is right, do nothing. If it is wrong, fix it and run the job again: "
     "`tis-sync run {subject}`.",
     "The index is back to its usual size.",
+    severity=Severity.WARNING,
 )
 SET_ASIDE = AlarmKind(
     "set aside",
@@ -115,6 +136,7 @@ SET_ASIDE = AlarmKind(
     "What depends on these records is missing or out of date.",
     "See which records, and why: `tis-sync show {run}`.",
     "The last run set aside few records, or none.",
+    severity=Severity.WARNING,
 )
 NO_WORKER = AlarmKind(
     "no worker",
@@ -132,6 +154,15 @@ DRIFT = AlarmKind(
     "",
     "{remedy}. See every check: `tis-sync doctor`.",
     "The check passes again.",
+)
+MONITOR_FAILED = AlarmKind(
+    "monitor failed",
+    "monitor",
+    "A monitor, or another regular task of a worker, failed or takes too long.",
+    "What it watches is not watched, so other alarms may be missing or out of date.",
+    "The task is repeated automatically. Find the cause: `tis-sync doctor`; the log of the worker "
+    "contains the traceback. If the task hangs, restart the worker.",
+    "The task succeeded.",
 )
 
 AT_RISK = AlarmKind(
@@ -152,7 +183,7 @@ TOO_LATE = AlarmKind(
     "Payroll does not know about this starter.",
     "Tell the trust now: it must hire this person in ESR manually. See the history: "
     "`tis-sync esr explain {placement}`.",
-    "The placement has started, was withdrawn, or was sent.",
+    "The placement was sent.",
     runbook="esr",
 )
 STUCK = AlarmKind(
@@ -184,6 +215,7 @@ INVALID_RECORDS = AlarmKind(
     "`tis-sync esr records --state INVALID_DATA`.",
     "No record of the deanery has had INVALID_DATA for more than a day.",
     runbook="esr",
+    severity=Severity.WARNING,
 )
 TCS_NOT_UPDATED = AlarmKind(
     "TCS not updated",
@@ -193,6 +225,7 @@ TCS_NOT_UPDATED = AlarmKind(
     "See what failed: `tis-sync esr dead list`. Retry it: `tis-sync esr dead retry --all`.",
     "The export was reported to TCS.",
     runbook="esr",
+    severity=Severity.WARNING,
 )
 EXPORT_FAILED = AlarmKind(
     "export failed",
@@ -211,6 +244,7 @@ RECORDS_STALE = AlarmKind(
     "Refresh the records, or see why that fails: `tis-sync esr generate`.",
     "The records were refreshed.",
     runbook="esr",
+    severity=Severity.WARNING,
 )
 BROKER_SILENT = AlarmKind(
     "broker silent",
@@ -241,6 +275,7 @@ EVENTS_UNSENT = AlarmKind(
     "(memory, disk, a missing queue): `tis-sync doctor`.",
     "The broker confirmed all events.",
     runbook="messages",
+    severity=Severity.WARNING,
 )
 
 KINDS: tuple[AlarmKind, ...] = (
@@ -252,6 +287,7 @@ KINDS: tuple[AlarmKind, ...] = (
     SET_ASIDE,
     NO_WORKER,
     DRIFT,
+    MONITOR_FAILED,
     AT_RISK,
     TOO_LATE,
     STUCK,

@@ -1,4 +1,4 @@
-"""The result of a check: as declared, drifted or missing."""
+"""The result of a check: as declared, drifted, missing, or not checked."""
 
 from enum import StrEnum
 
@@ -8,4 +8,5 @@ class CheckState(StrEnum):
 
     OK = "ok"  # as declared
     DRIFTED = "drifted"  # it exists, but not as declared
-    MISSING = "missing"  # it does not exist, or cannot be seen
+    MISSING = "missing"  # it does not exist, or cannot be reached
+    NOT_CHECKED = "not checked"  # nothing is known about it; neither right nor wrong

@@ -74,6 +74,7 @@ def status(*, json: Json = False) -> None:
     s = Services(load_settings())
     paused = paused_jobs(s)
     check_jobs(s, paused)
+    s.deliver()  # there may be no worker to do that
     alarms = s.alarms.open_alarms()
     last = {job.name: s.history.last(job.name) for job in JOBS}
     workers = live_workers(s)

@@ -4,7 +4,6 @@ Exit codes: 0 success, 1 failure, 2 wrong usage, 3 held by the guard, 130 interr
 """
 
 import sys
-import traceback
 
 from tis_sync import logs
 from tis_sync.cli.app import app
@@ -29,20 +28,21 @@ def main() -> None:
         logs.configure(load_settings(), stream=sys.stderr, level=level)
         app()
     except TisSyncError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Interrupted. Work in progress is resumed at the next start.", INTERRUPTED)
+        _fail(str(error), error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _fail("Interrupted. Work in progress is resumed at the next start.", INTERRUPTED, error)
     except Exception as error:  # noqa: BLE001  a traceback only where asked for
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        reason = logs.reason_of(error)[:LONGEST_REASON]
         _fail(
             f"Unexpected {type(error).__name__}: {reason}. For details, repeat the command with "
             "--debug in front of it.",
             1,
+            error,
         )
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, error: BaseException) -> None:
     if is_debug():
-        traceback.print_exc()
+        logs.report("the command failed", error)
     print_error(message)
     raise SystemExit(code)

@@ -182,6 +182,9 @@ def connect(
     return database
 
 
+# Engines hide the parameters of statements: values of records must not reach messages and logs.
+
+
 def _mysql_engine(url: URL, server: MySQLServer, *, local_infile: bool = False) -> sa.Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -198,6 +201,7 @@ def _mysql_engine(url: URL, server: MySQLServer, *, local_infile: bool = False) 
         url.update_query_dict({"charset": "utf8mb4"}),
         connect_args=arguments,
         pool_pre_ping=True,
+        hide_parameters=True,
         paramstyle="format",  # rows go to the driver as tuples, not as mappings
     )
 
@@ -206,7 +210,10 @@ def _sqlite_engine(url: URL) -> sa.Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
-        url, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_pre_ping=True
+        url,
+        connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        pool_pre_ping=True,
+        hide_parameters=True,
     )
     sa.event.listen(engine, "connect", _configure_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
@@ -217,7 +224,7 @@ def _postgresql_engine(url: URL) -> sa.Engine:
     arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     if url.get_backend_name() == "postgresql":
         arguments["tcp_user_timeout"] = DEAD_PEER_MILLISECONDS
-    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
     if engine.dialect.name == "postgresql":
         sa.event.listen(engine, "connect", _configure_postgresql)
     return engine

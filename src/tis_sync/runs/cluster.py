@@ -6,12 +6,12 @@ heartbeat claims the row (with an UPDATE that only one worker can win), and puts
 workflows of the dead process back on their queues.
 """
 
-import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from errno import EDQUOT, EFBIG, ENOSPC
+from functools import partial
 from os import getpid
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dbos import DBOS, DBOSClient
 from filelock import FileLock, Timeout
 
 from tis_sync import durable, logs
+from tis_sync.alarms.monitoring import Task, beating, running_tasks
 from tis_sync.durable import Queue, Schedule, Workflow
 from tis_sync.errors import StorageFullError, TisSyncError, UsageError
 from tis_sync.runs import schedule
@@ -27,8 +28,6 @@ from tis_sync.runs.workflow import RUNS_QUEUE
 from tis_sync.settings import Settings
 
 DISK_FULL = {EDQUOT, EFBIG, ENOSPC}
-MONITOR_SECONDS = 30.0
-JOIN_SECONDS = 10.0  # how long to wait for a thread to stop
 TAKEN_OVER = "the worker stopped; another worker continues this run"
 
 
@@ -40,7 +39,7 @@ class Components:
         workflows: everything that can be carried out.
         queues: the queues in which workflows wait.
         schedules: what starts automatically.
-        monitors: called every half minute by a scheduler; they open and close alarms.
+        monitors: carried out regularly by one scheduler; they open and close alarms.
         recoveries: called at the start and with every heartbeat; they queue what a dead process
             recorded but never queued.
         is_idle: whether nothing is queued or running, so that the queues can be polled rarely.
@@ -52,7 +51,7 @@ class Components:
     workflows: tuple[Workflow, ...]
     queues: Callable[[Settings], tuple[Queue, ...]]
     schedules: Callable[[Settings], list[Schedule]]
-    monitors: tuple[Callable[[Services], None], ...]
+    monitors: tuple[Task, ...]
     recoveries: tuple[Callable[[Services], None], ...]
     is_idle: Callable[[Services], bool]
     consumers: tuple[Callable[[Services], AbstractContextManager[None]], ...]
@@ -106,12 +105,18 @@ def session(
         take_over_stale(services, all_others=settings.embedded_state)
         for recover in components.recoveries:
             recover(services)
-        stack.enter_context(_heartbeat(services, components, scheduler=scheduler))
+        beat = partial(refresh_heartbeat, services, schedules=scheduler)
+        stack.enter_context(beating(settings.heartbeat_seconds, beat))
+        stack.enter_context(services.delivering())
         if scheduler:
             services.engine.apply_schedules(components.schedules(settings))
             schedule.start_night_if_due(services)
             for consumer in components.consumers:
                 stack.enter_context(consumer(services))
+        # Last, so that monitors find everything started.
+        hooks = _hooks(services, components, scheduler=scheduler)
+        monitors = components.monitors if scheduler else ()
+        stack.enter_context(running_tasks(services, [*hooks, *monitors]))
         yield services
 
 
@@ -148,45 +153,21 @@ def home_lock(home: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def _heartbeat(services: Services, components: Components, *, scheduler: bool) -> Iterator[None]:
-    """Run threads that refresh the heartbeat, take over from dead workers, and monitor."""
-    stop = threading.Event()
+def _hooks(services: Services, components: Components, *, scheduler: bool) -> list[Task]:
+    """What every working process does besides its monitors."""
 
-    def every(seconds: float, name: str, act: Callable[[], None]) -> threading.Thread:
-        def loop() -> None:
-            while not stop.wait(seconds):
-                try:
-                    act()
-                except Exception as error:  # noqa: BLE001  the next one may succeed
-                    logs.get().warning(f"{name} failed", reason=str(error)[:300])
+    def poll(s: Services) -> None:
+        if s.engine is not None:
+            s.engine.poll(busy=not (scheduler and components.is_idle(s)))
 
-        thread = threading.Thread(target=loop, name=name, daemon=True)
-        thread.start()
-        return thread
-
-    def beat() -> None:
-        refresh_heartbeat(services, schedules=scheduler)
-        if not services.settings.embedded_state:
-            take_over_stale(services)
-        for recover in components.recoveries:
-            recover(services)
-        if services.engine is not None:
-            services.engine.poll(busy=not (scheduler and components.is_idle(services)))
-
-    def monitor() -> None:
-        for check in components.monitors:
-            check(services)
-
-    threads = [every(services.settings.heartbeat_seconds, "heartbeat", beat)]
-    if scheduler:
-        threads.append(every(MONITOR_SECONDS, "monitor", monitor))
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=JOIN_SECONDS)
+    acts: dict[str, Callable[[Services], object]] = {
+        recover.__name__.replace("_", " "): recover for recover in components.recoveries
+    }
+    if not services.settings.embedded_state:
+        acts["take over"] = take_over_stale
+    acts["poll queues"] = poll
+    seconds = services.settings.heartbeat_seconds
+    return [Task(name, act, seconds, is_exclusive=False) for name, act in acts.items()]
 
 
 def register_worker(services: Services, *, schedules: bool) -> None:

@@ -2,7 +2,8 @@
 
 import time
 
-from tis_sync.alarms.catalogue import FAILED, HELD, OVERDUE, SLOW
+from tis_sync.alarms.catalogue import FAILED, HELD, OVERDUE, SLOW, Resolution
+from tis_sync.alarms.store import Closing
 from tis_sync.durable import step
 from tis_sync.errors import AlreadyRunningError, TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
@@ -15,6 +16,7 @@ from tis_sync.search.model import IndexSpec
 from tis_sync.tcs import shedlock
 
 NIGHT_POLL_SECONDS = 0.2  # how often a night checks its runs
+HELD_SINCE = Closing(Resolution.SUPERSEDED, "A later run did not fail: the guard holds its plan.")
 
 
 def end_run(s: Services, run_id: str, state: RunState, error: str | None) -> list[str]:
@@ -158,6 +160,8 @@ def notify_end(s: Services, run: Run, job: Job, state: RunState, error: str | No
             )
     elif state in {RunState.HELD, RunState.FAILED}:
         kind = HELD if state == RunState.HELD else FAILED
+        if kind == HELD:
+            s.alarms.close(FAILED, run.job, now, HELD_SINCE)
         s.alarms.open(kind, run.job, error or "", now, run_id=run.id, impact=job.impact)
 
 

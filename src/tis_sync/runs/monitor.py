@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import NO_WORKER, OVERDUE, SLOW
+from tis_sync.alarms.monitoring import close_of_gone_workers
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.checks import RUNS_COMPARED, unusual_duration
 from tis_sync.runs.cluster import live_workers
@@ -43,6 +44,7 @@ def check_jobs(services: Services, paused: frozenset[str] | None = None) -> None
             )
             services.alarms.open(OVERDUE, job.name, details, now, impact=job.impact)
     _check_durations(services, now)
+    close_of_gone_workers(services)
 
 
 def _check_workers(services: Services, now: datetime, since: datetime | None) -> None:

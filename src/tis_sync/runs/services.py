@@ -3,11 +3,12 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from os import getpid
 from uuid import uuid4
 
-from tis_sync.alarms.delivery import notify
+from tis_sync.alarms.delivery import channels_of, deliver_due, delivering
 from tis_sync.alarms.store import Alarms
 from tis_sync.db.database import Database, connect
 from tis_sync.durable import Engine, Workflow, enqueue_remotely
@@ -18,6 +19,7 @@ from tis_sync.runs.history import History
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
 from tis_sync.settings import Settings
+from tis_sync.state.clock import time_of
 from tis_sync.state.database import open_state
 from tis_sync.state.liveness import Fence, Workers
 
@@ -62,6 +64,7 @@ class Services:
         self.engine: Engine | None = None
         self.partition_slots = threading.Semaphore(settings.partitions_at_once)
         self._lock = threading.RLock()
+        self._has_notifications = threading.Event()
         self._state: Database | None = None
         self._tcs: Database | None = None
         self._search: SearchEngine | None = None
@@ -95,7 +98,7 @@ class Services:
         """The alarms."""
         with self._lock:
             if self._alarms is None:
-                self._alarms = Alarms(self.state, self.settings.notification_urls)
+                self._alarms = Alarms(self.state, self._has_notifications.set)
             return self._alarms
 
     @property
@@ -158,7 +161,18 @@ class Services:
 
     def notify(self, title: str, text: str) -> None:
         """Send people a message that is not an alarm."""
-        notify(self.settings.notification_urls, title, text, level="info")
+        self.alarms.inform(title, text)
+
+    def delivering(self) -> AbstractContextManager[None]:
+        """Deliver notifications to the channels of the settings while the block lasts."""
+        channels = channels_of(self.settings.notification_urls)
+        state = self.state
+        return delivering(state, channels, lambda: time_of(state), self._has_notifications)
+
+    def deliver(self) -> None:
+        """Try once to deliver what is due; for a process that does not work."""
+        if channels := channels_of(self.settings.notification_urls):
+            deliver_due(self.state, channels, time_of(self.state))
 
     def enqueue(
         self, workflow: Workflow, argument: str, *, workflow_id: str, partition: str | None = None

@@ -12,7 +12,7 @@ from enum import Enum
 
 import sqlalchemy as sa
 
-from tis_sync.alarms.catalogue import FAILED
+from tis_sync.alarms.catalogue import FAILED, Severity
 from tis_sync.db.named_locks import end_holders
 from tis_sync.durable import step
 from tis_sync.errors import (
@@ -391,7 +391,9 @@ def note_retry(s: Services, run_id: str, reason: str, seconds: float) -> None:
         log.warning("waiting", reason=reason, seconds=seconds)
     details = f"{reason} The run is retried automatically in {seconds:.0f} s."
     impact = JOB_BY_NAME[run.job].impact
-    s.alarms.open(FAILED, run.job, details, s.clock(), run_id=run_id, impact=impact)
+    s.alarms.open(
+        FAILED, run.job, details, s.clock(), run_id=run_id, severity=Severity.WARNING, impact=impact
+    )
 
 
 @step

@@ -135,5 +135,47 @@ alarm = Table(
     Column("raised_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("run_id", String(36)),
+    Column("severity", String(10), nullable=False, server_default="failure"),
     Column("text", Text, nullable=False),
+    # Why it was closed: resolved, expired or superseded, and a sentence that says so.
+    Column("resolution", String(20)),
+    Column("closing", Text),
+)
+
+# The outbox of notifications. A row is written in the transaction that opens, escalates or closes
+# its alarm; a process that has notification channels then creates a delivery for each of them.
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # "kind/subject" of the alarm; the notifications of a topic are sent in order. Null: no alarm.
+    Column("topic", String(300)),
+    Column("severity", String(10), nullable=False),  # info, success, warning or failure
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("dispatched_at", UtcDateTime, index=True),  # when its deliveries were created
+)
+
+notification_delivery = Table(
+    "notification_delivery",
+    metadata,
+    Column("notification_id", Integer, primary_key=True, autoincrement=False),
+    Column("channel", String(16), primary_key=True),  # a hash of the channel's URL
+    Column("topic", String(300)),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", UtcDateTime, nullable=False),  # when to try it next
+    Column("claimed_until", UtcDateTime),  # another process is sending it until then
+    # When it was sent or given up; null while it waits.
+    Column("finished_at", UtcDateTime, index=True),
+    Column("sent", sa.Boolean, nullable=False, default=False),
+)
+
+# Which worker carries out each monitor; a lease that is not renewed expires.
+monitor_lease = Table(
+    "monitor_lease",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("owner", String(100)),
+    Column("expires_at", UtcDateTime),
 )

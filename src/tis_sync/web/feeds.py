@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tis_sync.logs import get
+from tis_sync.logs import get, reason_of
 
 TICK_SECONDS = 0.5
 
@@ -82,7 +82,7 @@ class Feeds:
                 value = await asyncio.to_thread(feed.read)
             except Exception as error:  # noqa: BLE001  a server may be unreachable for a while
                 if not failing:
-                    get().warning("live updates failed", reason=str(error)[:200])
+                    get().warning("live updates failed", reason=reason_of(error)[:200])
                 failing = True
             else:
                 failing = False

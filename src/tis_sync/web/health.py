@@ -19,11 +19,18 @@ def live() -> dict[str, str]:
 
 @router.get("/ready")
 def ready(s: Servers, response: Response) -> dict[str, str]:
-    """The process can work: the state database answers, and a scheduler is alive. 503 if not."""
+    """The process can work: the state database answers, and a scheduler is alive. 503 if not.
+
+    `alarms` says whether alarms are open. It does not make the process unready: the console is
+    needed most then.
+    """
     checks = {"state": "ok", "scheduler": "ok"}
+    alarms = "unknown"
     try:
         with s.state.read() as connection:
             connection.execute(sa.select(1))
+        number = len(s.alarms.open_alarms())
+        alarms = f"{number} open" if number else "ok"
         # A process that only answers is ready without workers; a missing worker is an alarm.
         if s.engine is not None and not live_workers(s):
             checks["scheduler"] = "silent"
@@ -31,4 +38,4 @@ def ready(s: Servers, response: Response) -> dict[str, str]:
         checks["state"] = type(error).__name__
     if set(checks.values()) != {"ok"}:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    return checks
+    return {**checks, "alarms": alarms}

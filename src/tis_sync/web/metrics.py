@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from tis_sync.alarms.catalogue import KINDS
+from tis_sync.alarms.delivery import count_unsent
 from tis_sync.esr.calendar import london_day, next_due
 from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export.commands import Commands, CommandState
@@ -45,6 +46,11 @@ class _StateCollector(Collector):
         for kind in KINDS:
             alarms.add_metric([kind.name], counts[kind.name])
         yield alarms
+        yield Gauge(
+            "tis_sync_notifications_unsent",
+            "Notifications that a channel has not accepted yet",
+            count_unsent(self._s.state),
+        )
         yield Gauge("tis_sync_viewers", "Live viewers of this process", self._feeds.viewers)
 
     def _jobs(self) -> Iterator[Metric]:

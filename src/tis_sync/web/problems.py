@@ -18,7 +18,7 @@ from tis_sync.errors import (
     UnreachableError,
     UsageError,
 )
-from tis_sync.logs import get
+from tis_sync.logs import report
 from tis_sync.web.auth.identity import NotAllowedError, NotSignedInError
 from tis_sync.web.templates import page
 
@@ -95,8 +95,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # uvicorn logs the traceback, at ERROR.
-        get().error("unexpected", path=request.url.path, reason=str(error)[:300])
+        report("unexpected error", error, path=request.url.path)
         return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR)
 
 

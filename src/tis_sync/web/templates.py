@@ -22,6 +22,7 @@ TAG_COLOURS = {
     "failed": "red", "missing": "red", "dead": "red", "INVALID_DATA": "red",
     "held": "orange", "drifted": "orange", "out of date": "orange", "attention": "orange",
     "running": "blue", "TO_EXPORT": "blue",
+    "resolved": "green", "expired": "red", "failure": "red", "warning": "orange",
     "queued": "aqua-green",
 }  # fmt: skip
 

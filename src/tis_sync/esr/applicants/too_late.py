@@ -1,13 +1,14 @@
 """Placements that were entered too late: they start before any export can include them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
 import sqlalchemy as sa
 
-from tis_sync.alarms.catalogue import TOO_LATE
+from tis_sync.alarms.catalogue import TOO_LATE, Resolution
+from tis_sync.alarms.store import RESOLVED, Alarm, Closing
 from tis_sync.db.bulk import KEYS_PER_STATEMENT
 from tis_sync.db.database import Database
 from tis_sync.esr.applicants.eligibility import (
@@ -16,6 +17,7 @@ from tis_sync.esr.applicants.eligibility import (
     is_exported_type,
     positions,
 )
+from tis_sync.esr.applicants.generate import placements_by_id
 from tis_sync.esr.calendar import LEAD_DAYS, earliest_start
 from tis_sync.esr.records import RecordState
 from tis_sync.runs.services import Services
@@ -25,6 +27,8 @@ from tis_sync.tcs.columns import comparable
 from tis_sync.tcs.key_ranges import ALL_KEYS
 from tis_sync.tcs.read import Read, always
 from tis_sync.tcs.source import Source
+
+SUBJECT = "placement "  # followed by the id of the placement: the subject of an alarm
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,21 @@ def find_too_late(
         .collect()
     )
     sent = set(frames["PlacementEsrEvent"]["placementId"])
+    sent |= _sent(state, late["id"])
+    return [LatePlacement(*row) for row in late.rows() if row[0] not in sent]
+
+
+def _sent(state: Database, placements: pl.Series) -> set[int]:
+    """Those of the placements whose record was sent, or is claimed for a file."""
+    sent: set[int] = set()
     with state.read() as connection:
-        for part in late.iter_slices(KEYS_PER_STATEMENT):
+        for part in placements.to_frame().iter_slices(KEYS_PER_STATEMENT):
             statement = sa.select(t.record.c.placement_id).where(
-                t.record.c.placement_id.in_(part["id"].to_list()),
+                t.record.c.placement_id.in_(part.to_series().to_list()),
                 sa.or_(t.record.c.state == RecordState.EXPORTED, t.record.c.file.is_not(None)),
             )
             sent |= set(connection.scalars(statement))
-    return [LatePlacement(*row) for row in late.rows() if row[0] not in sent]
+    return sent
 
 
 def check_too_late(s: Services, began: date, day: date) -> None:
@@ -104,14 +115,49 @@ def check_too_late(s: Services, began: date, day: date) -> None:
     now = s.clock()
     first = earliest_start(began)
     placements = find_too_late(s.state, s.tcs(), s.settings.esr_deaneries, day)
-    late = {f"placement {one.placement}": one for one in placements if one.start >= first}
+    late = {f"{SUBJECT}{one.placement}": one for one in placements if one.start >= first}
     for subject, placement in late.items():
         details = (
             f"Placement {placement.placement} of {placement.deanery} starts on {placement.start} "
             "and was not sent to ESR. No export can include it any longer."
         )
         s.alarms.open(TOO_LATE, subject, details, now, placement=placement.placement)
-    s.alarms.close_others(TOO_LATE, late, now)
+    others = [a for a in s.alarms.open_alarms(TOO_LATE) if a.subject not in late]
+    if others:
+        closings = _closings(s, [_placement_of(alarm) for alarm in others], day)
+        for alarm in others:
+            s.alarms.close(TOO_LATE, alarm.subject, now, closings[_placement_of(alarm)])
+
+
+def _placement_of(alarm: Alarm) -> int:
+    return int(alarm.subject.removeprefix(SUBJECT))
+
+
+def _closings(s: Services, placements: Sequence[int], day: date) -> dict[int, Closing]:
+    """Why the alarms about these placements are closed: what became of each placement."""
+    ids = pl.Series(placements, dtype=pl.Int64)
+    sent = _sent(s.state, ids)
+    event = tcs.PlacementEsrEvent.c.placementId
+    with s.tcs().read() as connection:
+        for part in ids.to_frame().iter_slices(KEYS_PER_STATEMENT):
+            statement = sa.select(event).where(event.in_(part.to_series().to_list()))
+            sent |= set(connection.scalars(statement))
+    starts = {
+        row["id"]: row["dateFrom"]
+        for row in placements_by_id(s.tcs(), day, ids).iter_rows(named=True)
+        if row["lifecycleState"] == "APPROVED"
+    }
+    return {one: _closing(one in sent, starts.get(one), day) for one in placements}
+
+
+def _closing(is_sent: bool, start: date | None, day: date) -> Closing:
+    if is_sent:
+        return RESOLVED
+    if start is not None and start < day:
+        text = f"The placement started on {start}. Payroll was not informed through ESR."
+        return Closing(Resolution.EXPIRED, text)
+    text = "The placement was withdrawn or changed, so it need not be sent at present."
+    return Closing(Resolution.SUPERSEDED, text)
 
 
 def _starts_soon(day: date) -> sa.ColumnElement[bool]:

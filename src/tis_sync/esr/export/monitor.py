@@ -6,8 +6,9 @@ because no worker was alive when they were due, are also requested here.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -23,6 +24,7 @@ from tis_sync.alarms.catalogue import (
 from tis_sync.esr.applicants.generations import first_generation_at, last_success
 from tis_sync.esr.calendar import EXPORT_AT, due, last_due, london_day
 from tis_sync.esr.deaneries import DEANERIES, FileType
+from tis_sync.esr.export.closings import UNKNOWN, closing_of_file, closing_of_records
 from tis_sync.esr.export.commands import Commands
 from tis_sync.esr.export.workflow import request_day, start_commands
 from tis_sync.esr.records import RecordState, records_at_risk
@@ -35,7 +37,6 @@ INVALID_HOURS = 24
 REPORT_MINUTES = 60  # an export must be reported to TCS this long after its file was written
 STALE_FACTOR = 4  # records are stale after this many intervals without a generation
 NAMED = 5  # placements that an alarm names; all of them are counted
-UNKNOWN = "?"  # the deanery of a record without one
 
 
 def check_export(s: Services) -> None:
@@ -88,10 +89,13 @@ def _check_files(s: Services, file_type: FileType, now: datetime, began: datetim
         written = set(connection.scalars(statement))
     is_late = now >= moment + timedelta(minutes=FILE_MINUTES) and moment >= began
     name = file_type.option
+    opened = {alarm.subject: alarm for alarm in s.alarms.open_alarms(FILE_MISSING)}
     for deanery in DEANERIES:
         subject = f"{file_type} {deanery}"
         if deanery in written:
-            s.alarms.close(FILE_MISSING, subject, now)
+            if alarm := opened.get(subject):
+                closing = closing_of_file(s.state, file_type, deanery, alarm)
+                s.alarms.close(FILE_MISSING, subject, now, closing)
         elif is_late:
             details = (
                 f"{deanery} has no {file_type} file for {day}; it was due at {moment:%H:%M} UTC."
@@ -119,6 +123,7 @@ def _check_at_risk(s: Services, now: datetime) -> None:
     _update_alarms(
         s,
         AT_RISK,
+        (RecordState.TO_EXPORT, RecordState.INVALID_DATA),
         at_risk,
         now,
         lambda deanery, count: f"The next export is too late for {count} of {deanery}",
@@ -127,9 +132,10 @@ def _check_at_risk(s: Services, now: datetime) -> None:
 
 def _check_stuck(s: Services, now: datetime, began: datetime) -> None:
     """Check for records that existed when an export was due and are still TO_EXPORT."""
-    moment = last_due(FileType.APP, now)
+    # Until the files of today may be late, the export that counts is yesterday's.
+    moment = last_due(FileType.APP, now - timedelta(minutes=FILE_MINUTES))
     stuck: Mapping[str, list[str]] = defaultdict(list)
-    if moment >= began and now >= moment + timedelta(minutes=FILE_MINUTES):
+    if moment >= began:
         columns = (t.record.c.deanery, t.record.c.placement_id, t.record.c.postponed)
         statement = sa.select(*columns).where(
             t.record.c.state == RecordState.TO_EXPORT, t.record.c.changed_at < moment
@@ -141,6 +147,7 @@ def _check_stuck(s: Services, now: datetime, began: datetime) -> None:
     _update_alarms(
         s,
         STUCK,
+        (RecordState.TO_EXPORT,),
         stuck,
         now,
         lambda deanery, count: (
@@ -162,6 +169,7 @@ def _check_invalid(s: Services, now: datetime) -> None:
     _update_alarms(
         s,
         INVALID_RECORDS,
+        (RecordState.INVALID_DATA,),
         invalid,
         now,
         lambda deanery, count: f"{deanery} has {count} with INVALID_DATA for more than a day",
@@ -187,6 +195,7 @@ def _check_reports(s: Services, now: datetime) -> None:
 def _update_alarms(
     s: Services,
     kind: AlarmKind,
+    states: Collection[RecordState],
     names: Mapping[str, list[str]],
     now: datetime,
     sentence: Callable[[str, str], str],
@@ -196,6 +205,7 @@ def _update_alarms(
     Args:
         s: settings, clock and servers.
         kind: the kind of alarm.
+        states: the states of the records that it is about.
         names: the names of the records of each deanery.
         now: the current time.
         sentence: says what is wrong, given the deanery and "N records".
@@ -207,4 +217,4 @@ def _update_alarms(
         if len(named) > NAMED:
             text += f", and {len(named) - NAMED} more"
         s.alarms.open(kind, deanery, f"{sentence(deanery, count)}: {text}.", now)
-    s.alarms.close_others(kind, names, now)
+    s.alarms.close_others(kind, names, now, partial(closing_of_records, s.state, states))

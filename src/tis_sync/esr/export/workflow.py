@@ -179,21 +179,33 @@ def end_command(
     """
     commands = Commands(s.state)
     command = commands.get(command_id)
-    subject = f"{command.file_type} {command.deanery}"
+    subject = _subject(command)
     if state == CommandState.DONE:
-        dead = commands.in_state(CommandState.DEAD)
-        if subject not in {f"{other.file_type} {other.deanery}" for other in dead}:
+        dead = [other for other in commands.in_state(CommandState.DEAD) if other.id != command_id]
+        others = [other for other in dead if _subject(other) == subject]
+        if others:  # the alarm is now about another command
+            _open_alarm(s, others[-1], others[-1].error)
+        else:
             s.alarms.close(EXPORT_FAILED, subject, s.clock())
         commands.end(command_id, state, s.clock())
         get().info("exported", file=command.file, deanery=command.deanery)
         return state
+    _open_alarm(s, command, error)
+    commands.end(command_id, state, s.clock(), error)
+    return state
+
+
+def _subject(command: Command) -> str:
+    """The subject of the alarm about a command."""
+    return f"{command.file_type} {command.deanery}"
+
+
+def _open_alarm(s: Services, command: Command, error: str | None) -> None:
     details = (
         f"The {command.file_type} file of {command.deanery} for {command.day} was not exported: "
         f"{error}"
     )
-    s.alarms.open(EXPORT_FAILED, subject, details, s.clock(), command=command.id[:8])
-    commands.end(command_id, state, s.clock(), error)
-    return state
+    s.alarms.open(EXPORT_FAILED, _subject(command), details, s.clock(), command=command.id[:8])
 
 
 def export_day(s: Services, _at: datetime, file_type: str) -> None:

@@ -12,7 +12,12 @@ from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import AMQPError, DeliveryError, ProbableAuthenticationError
+from aio_pika.exceptions import (
+    AMQPError,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
 from aiormq.exceptions import (
     AuthenticationError,
     ChannelNotFoundEntity,
@@ -26,6 +31,7 @@ from tis_sync.esr.messaging.topology import Exchange, Queue, Topology
 
 CONNECT_SECONDS = 10
 CONFIRM_SECONDS = 30
+TEST_SECONDS = 60.0  # a test message that is not delivered by then expires
 ACCESS_REFUSED = (AuthenticationError, ProbableAuthenticationError)
 # What aio-pika raises when the broker fails; RuntimeError if the connection is already closed.
 FAILURES = (AMQPError, OSError, TimeoutError, RuntimeError)
@@ -176,6 +182,31 @@ async def queue_counts(connection: AbstractConnection, queue: str) -> QueueCount
     await channel.close()
     result = existing.declaration_result
     return QueueCounts(result.message_count or 0, result.consumer_count or 0)
+
+
+async def is_routed(connection: AbstractConnection, exchange: str, key: str, kind: str) -> bool:
+    """Whether an exchange has a binding for a routing key, found with a test message.
+
+    The broker returns a mandatory message that no binding matches. If one does, the message is
+    delivered, so use this only for queues whose consumer ignores messages of this kind.
+
+    Args:
+        connection: a connection to the broker.
+        exchange: the name of an existing exchange.
+        key: the routing key.
+        kind: the type of the message, by which its consumer recognises it.
+
+    """
+    channel = await publishing_channel(connection)
+    try:
+        target = await channel.get_exchange(exchange, ensure=False)
+        message = aio_pika.Message(b"", type=kind, expiration=TEST_SECONDS)
+        await target.publish(message, key, mandatory=True, timeout=CONFIRM_SECONDS)
+    except PublishError:
+        return False
+    finally:
+        await channel.close()
+    return True
 
 
 async def publishing_channel(connection: AbstractConnection) -> AbstractChannel:

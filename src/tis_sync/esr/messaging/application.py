@@ -72,12 +72,16 @@ class Application:
         consumer: subscribed to our queues.
         publisher: publishes with confirms.
         events: publishes an event, by the name of the event.
+        ping: sends a ping to a queue that we consume, through its exchange. Its arguments are the
+            name of the queue, and how long the ping lives and how long to wait for the broker, in
+            seconds.
 
     """
 
     consumer: RabbitBroker
     publisher: RabbitBroker
     events: dict[str, RabbitPublisher]
+    ping: Callable[[str, float, float], Awaitable[Any]]
 
 
 def application(
@@ -130,6 +134,14 @@ def application(
         )
         await message.ack()
 
+    def ping(queue: str, lifetime: float, timeout: float) -> Awaitable[Any]:
+        is_dead = queue == declared.dead_letters.name
+        through = declared.dead_letter_exchange if is_dead else declared.exchange
+        return publisher.publish(
+            b"", exchange=_exchange(through), routing_key=queue, mandatory=True,
+            message_type=PING, expiration=lifetime, timeout=timeout,
+        )  # fmt: skip
+
     consumer = RabbitBroker(url, app_id=APP_ID, **common)
 
     def subscriber(
@@ -178,7 +190,7 @@ def application(
         await handlers.dead_letter(message)
         await message.ack()
 
-    return Application(consumer, publisher, events)
+    return Application(consumer, publisher, events, ping)
 
 
 def _exchange(exchange: Exchange) -> RabbitExchange:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from tis_sync.errors import TisSyncError
-from tis_sync.logs import get
+from tis_sync.logs import get, reason_of
 
 REFUSED = (DataError, ProgrammingError)  # the database answers but refuses the data
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
@@ -52,11 +52,11 @@ async def retried(act: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await act()
         except REFUSED as error:
-            raise PoisonError(f"cannot be stored: {' '.join(str(error.orig).split())}") from error
+            raise PoisonError(f"cannot be stored: {reason_of(error)}") from error
         except Exception as error:
             if not is_transient(error):
                 raise
-            reason = " ".join(str(error).split())[:LONGEST_REASON]
+            reason = reason_of(error)[:LONGEST_REASON]
             get().warning("waiting for the state database", reason=reason, retry_in_seconds=wait)
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)

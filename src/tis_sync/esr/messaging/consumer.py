@@ -3,9 +3,9 @@
 If a broker is reset, or a queue is deleted under a live connection, a consumer is left without
 messages and without an error. If a queue is deleted and immediately recreated, RabbitMQ even keeps
 a consumer that receives nothing. So every few seconds the consumer checks that its connections are
-open, that its queues exist and have consumers, and that pings arrive. If not, it restarts: it
-connects, declares and subscribes again. Each successful check is recorded in the state database,
-and the monitor opens an alarm when that record becomes stale.
+open, that its queues exist and have consumers, and that pings arrive through their bindings. If
+not, it restarts: it connects, declares and subscribes again. Each successful check is recorded in
+the state database, and the monitor opens an alarm when that record becomes stale.
 """
 
 import asyncio
@@ -26,11 +26,10 @@ from tis_sync import extras
 from tis_sync.db.database import Database
 from tis_sync.errors import TisSyncError, UnreachableError
 from tis_sync.esr.messaging.connection import connected, url_of
-from tis_sync.esr.messaging.contract import PING
 from tis_sync.esr.messaging.drift import queue_counts
 from tis_sync.esr.messaging.outbox import publish_events
 from tis_sync.esr.messaging.topology import topology
-from tis_sync.logs import get
+from tis_sync.logs import get, reason_of
 from tis_sync.runs.services import Services
 from tis_sync.state import esr_tables as t
 
@@ -225,17 +224,24 @@ async def _check(s: Services, connections: _Connections) -> bool:
 
 
 async def _ping(connections: _Connections) -> bool:
-    """Ping the queues that are idle; return whether the broker accepted every ping."""
+    """Ping the queues that are idle; return whether the broker accepted every ping.
+
+    Pings take the way of messages, through the exchange, so a lost binding is noticed too.
+
+    Raises:
+        UnreachableError: a queue has lost its binding; it is declared again after a restart.
+
+    """
+    from aio_pika.exceptions import PublishError
+
     queues = connections.liveness.idle_queues()
     results = await asyncio.gather(
-        *(
-            connections.app.publisher.publish(
-                b"", queue, message_type=PING, expiration=PING_SECONDS, timeout=CHECK_SECONDS
-            )
-            for queue in queues
-        ),
+        *(connections.app.ping(queue, PING_SECONDS, CHECK_SECONDS) for queue in queues),
         return_exceptions=True,
     )
+    unbound = [q for q, r in zip(queues, results, strict=True) if isinstance(r, PublishError)]
+    if unbound:
+        raise UnreachableError(f"{', '.join(unbound)} has lost its binding")
     errors = []
     for queue, result in zip(queues, results, strict=True):
         if isinstance(result, BaseException):
@@ -253,7 +259,7 @@ async def _record_contact(s: Services) -> None:
     try:
         await asyncio.to_thread(record_contact, s.state, s.clock())
     except (DBAPIError, TisSyncError) as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        reason = reason_of(error)[:LONGEST_REASON]
         get().warning("the state database is unreachable", reason=reason)
 
 

@@ -1,9 +1,16 @@
-"""Drift: whether the broker is as `topology` declares it. Nothing is created, changed or consumed.
+"""Drift: whether the broker is as `topology` declares it. Nothing is changed or consumed.
 
 A passive declaration shows whether a queue exists. An existing queue is then declared with the
 expected arguments. If they differ, the broker refuses the declaration and names the argument;
-otherwise it does nothing. Bindings, and policies that override the arguments of a queue, are only
-visible in the management API, so they are only checked if its URL is configured.
+otherwise it does nothing.
+
+Bindings, and policies that override the arguments of a queue, are only visible in the management
+API. If its URL is not configured, a ping is sent through each binding to a queue that we consume:
+the broker returns it if there is no binding. The consumer acknowledges pings without handling them,
+also those that expire and become dead letters. No ping is sent to a queue without a consumer, where
+pings would pile up, or to the queues of events, whose consumers are other systems; an event that is
+returned because its binding is missing makes our consumer declare it again. What was not checked is
+reported as such.
 """
 
 import json
@@ -18,6 +25,7 @@ from urllib.request import Request, urlopen
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.errors import UnreachableError, UsageError
 from tis_sync.esr.messaging.connection import connected, url_of, vhost_of
+from tis_sync.esr.messaging.contract import PING
 from tis_sync.esr.messaging.topology import DELIVERY_LIMIT, Exchange, Queue, Topology, topology
 from tis_sync.settings import Settings
 
@@ -31,6 +39,8 @@ API_SETTING = "TIS_SYNC_BROKER_API_URL"
 API_EXAMPLE = "http://USER:PASSWORD@HOST:15672"
 DECLARE = "start `tis-sync work` or `tis-sync esr listen`, which declares it"
 BIND = "restart `tis-sync work` or `tis-sync esr listen`, which binds it"
+START = "start `tis-sync work` or `tis-sync esr listen`"
+SET_API = "set TIS_SYNC_BROKER_API_URL to have it checked"
 RECREATE = (
     "pause its senders, wait until it is empty, and delete it at the broker; the consumer declares "
     "it again within seconds"
@@ -90,10 +100,24 @@ async def examine_broker(settings: Settings) -> list[BrokerFinding]:
             await _examine_exchange(connection, exchange)
             for exchange in (expected.exchange, expected.dead_letter_exchange)
         ]
+        missing = {f.name for f in findings if f.state == CheckState.MISSING}
         queues = {q.name: await _examine_queue(connection, q) for q in expected.queues()}
-    findings += queues.values()
-    if settings.broker_api_url is not None:
+        findings += queues.values()
         existing = {name for name, finding in queues.items() if finding.state != CheckState.MISSING}
+        if settings.broker_api_url is None:
+            for exchange, queue, key in sorted(expected.bindings()):
+                if queue in existing and _exchange_title(exchange) not in missing:
+                    findings.append(await _probe(connection, expected, exchange, queue, key))
+    if settings.broker_api_url is None:
+        findings.append(
+            BrokerFinding(
+                "policies",
+                CheckState.NOT_CHECKED,
+                "only the management API shows whether a policy overrides what is declared",
+                SET_API,
+            )
+        )
+    else:
         findings += _examine_bindings(settings, expected, existing)
         findings += _examine_policies(settings, existing)
     return findings
@@ -102,7 +126,7 @@ async def examine_broker(settings: Settings) -> list[BrokerFinding]:
 async def _examine_exchange(connection: "AbstractConnection", exchange: Exchange) -> BrokerFinding:
     from tis_sync.esr.messaging import amqp
 
-    title = f"exchange {exchange.name}"
+    title = _exchange_title(exchange.name)
     if not await amqp.exchange_exists(connection, exchange):
         return BrokerFinding(title, CheckState.MISSING, "does not exist", DECLARE)
     difference = await amqp.declare_exchange(connection, exchange)
@@ -110,6 +134,36 @@ async def _examine_exchange(connection: "AbstractConnection", exchange: Exchange
         remedy = "delete it at the broker; the consumer declares it again within seconds"
         return BrokerFinding(title, CheckState.DRIFTED, difference, remedy)
     return BrokerFinding(title, CheckState.OK, exchange.kind)
+
+
+def _exchange_title(name: str) -> str:
+    return f"exchange {name}"
+
+
+async def _probe(
+    connection: "AbstractConnection", expected: Topology, exchange: str, queue: str, key: str
+) -> BrokerFinding:
+    """Check a binding by sending a ping through it, if that disturbs nobody."""
+    from tis_sync.esr.messaging import amqp
+
+    title = f"binding of {queue}"
+    if queue not in {consumed.name for consumed in expected.consumed_queues()}:
+        message = (
+            "only the management API shows the binding of a queue that other systems consume; an "
+            "event that the broker cannot route is sent again once the queue is bound"
+        )
+        return BrokerFinding(title, CheckState.NOT_CHECKED, message, SET_API)
+    counts = await amqp.queue_counts(connection, queue)
+    if counts is None or not counts.consumers:
+        message = "nothing consumes the queue at present, so no ping is sent to it"
+        return BrokerFinding(title, CheckState.NOT_CHECKED, message, START)
+    if not await amqp.is_routed(connection, exchange, key, PING):
+        return BrokerFinding(title, CheckState.MISSING, _unbound(exchange, key), BIND)
+    return BrokerFinding(title, CheckState.OK, f"{exchange} routes pings")
+
+
+def _unbound(exchange: str, key: str) -> str:
+    return f"{exchange} is not bound to it with the routing key {key!r}"
 
 
 async def _examine_queue(connection: "AbstractConnection", queue: Queue) -> BrokerFinding:
@@ -138,7 +192,7 @@ def _examine_bindings(
     }
     bindings = {binding for binding in expected.bindings() if binding[1] in existing}
     for exchange, queue, key in sorted(bindings - actual):
-        message = f"{exchange} is not bound to it with the routing key {key!r}"
+        message = _unbound(exchange, key)
         yield BrokerFinding(f"binding of {queue}", CheckState.MISSING, message, BIND)
     if bindings <= actual:
         yield BrokerFinding("bindings", CheckState.OK, f"{len(bindings)} as declared")

@@ -15,6 +15,7 @@ import pydantic
 from fast_depends.exceptions import ValidationError
 from faststream.rabbit.message import RabbitMessage
 
+from tis_sync import logs
 from tis_sync.alarms import catalogue
 from tis_sync.audit import Actor, Channel
 from tis_sync.errors import TisSyncError, UnreachableError, UsageError
@@ -76,7 +77,7 @@ def reason_of(error: BaseException) -> str:
         )
     if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
         return f"not JSON: {error}"
-    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+    return logs.reason_of(error)[:LONGEST_REASON] or type(error).__name__
 
 
 class Handlers:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from tis_sync.db.database import Database
+from tis_sync.errors import UnreachableError
 from tis_sync.esr.messaging.batching import retried
 from tis_sync.esr.messaging.contract import FileGenerated, RecordExported
 from tis_sync.esr.messaging.topology import FILE_GENERATED, RECORD_EXPORTED
@@ -165,7 +166,12 @@ async def publish_events(s: Services, app: "Application") -> None:
         s: settings, clock and servers.
         app: the connected application.
 
+    Raises:
+        UnreachableError: an exchange has no binding for an event.
+
     """
+    from aio_pika.exceptions import PublishError
+
     while True:
         events = await retried(lambda: asyncio.to_thread(claim, s.state, s.clock()))
         if not events:
@@ -183,6 +189,9 @@ async def publish_events(s: Services, app: "Application") -> None:
         await retried(partial(asyncio.to_thread, mark_sent, s.state, confirmed, s.clock()))
         if failures:
             await retried(partial(asyncio.to_thread, release, s.state, list(failures)))
+            if any(isinstance(error, PublishError) for error in failures.values()):
+                # The consumer restarts, and declares the binding again.
+                raise UnreachableError("an event cannot be routed: its queue has lost its binding")
             reason = str(next(iter(failures.values())))[:LONGEST_REASON]
             get().warning("events not confirmed", count=len(failures), reason=reason)
             await asyncio.sleep(UNCONFIRMED_SECONDS)

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, WithJsonSchema
 
 from tis_sync import audit as audit_log
-from tis_sync.alarms.catalogue import KINDS
+from tis_sync.alarms.catalogue import KINDS, Resolution, Severity
 from tis_sync.alarms.store import Alarm
+from tis_sync.app import examine
 from tis_sync.audit import Entry
-from tis_sync.doctor import Finding, examine
+from tis_sync.doctor import Finding
 from tis_sync.web.api.schemas import PAGE, Limit, Page
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers
 from tis_sync.web.presenters.effective_settings import effective_settings
@@ -21,7 +22,10 @@ KindName = Annotated[str, WithJsonSchema({"type": "string", "enum": [kind.name f
 
 
 class AlarmDetails(BaseModel):
-    """An alarm. `closed_at` is null while it is open. Times are UTC."""
+    """An alarm. `closed_at` is null while it is open. Times are UTC.
+
+    `resolution` and `closing` say why it was closed; `severity` never falls while it is open.
+    """
 
     kind: KindName
     subject: str
@@ -29,6 +33,9 @@ class AlarmDetails(BaseModel):
     raised_at: datetime
     closed_at: datetime | None
     run_id: str | None
+    severity: Severity
+    resolution: Resolution | None
+    closing: str | None
 
 
 def _alarm(alarm: Alarm) -> AlarmDetails:
@@ -39,6 +46,9 @@ def _alarm(alarm: Alarm) -> AlarmDetails:
         raised_at=alarm.raised_at,
         closed_at=alarm.closed_at,
         run_id=alarm.run_id,
+        severity=alarm.severity,
+        resolution=alarm.resolution,
+        closing=alarm.closing,
     )
 
 

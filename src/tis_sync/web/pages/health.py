@@ -7,7 +7,9 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from tis_sync import audit as audit_log
-from tis_sync.doctor import examine
+from tis_sync.alarms.check_state import CheckState
+from tis_sync.app import examine
+from tis_sync.doctor import FAILED, summary
 from tis_sync.errors import NotFoundError
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Viewer
 from tis_sync.web.presenters.effective_settings import effective_settings
@@ -17,6 +19,9 @@ from tis_sync.web.templates import page
 
 router = APIRouter()
 CLOSED_LISTED, ENTRIES_LISTED = 20, 50
+ORDER = {
+    CheckState.MISSING: 0, CheckState.DRIFTED: 0, CheckState.NOT_CHECKED: 1, CheckState.OK: 2,
+}  # fmt: skip
 
 
 @router.get("/health")
@@ -28,11 +33,14 @@ def show(
 ) -> HTMLResponse:
     """The page; it runs every check."""
     entries = audit_log.entries(s.state, ENTRIES_LISTED + 1, audit)
+    findings = examine(s)
     return page(
         request,
         "health.html",
         user=user,
-        findings=examine(s),
+        findings=sorted(findings, key=lambda finding: ORDER[finding.state]),
+        summary=summary(findings),
+        is_healthy=not any(finding.state in FAILED for finding in findings),
         open=[(alarm, remedy_of(alarm)) for alarm in s.alarms.open_alarms()],
         closed=s.alarms.closed_alarms(CLOSED_LISTED),
         entries=entries[:ENTRIES_LISTED],

@@ -13,6 +13,7 @@ down_revision = "0005"
 def upgrade() -> None:
     """Add tables and columns; no row is lost."""
     _runs()
+    _alarms()
 
 
 def _runs() -> None:
@@ -56,3 +57,40 @@ def _flag(name: str) -> sa.Column[bool]:
 
 def _number(name: str) -> sa.Column[int]:
     return sa.Column(name, sa.Integer, nullable=False, server_default="0")
+
+
+def _alarms() -> None:
+    """Severity and resolution of alarms, the outbox of notifications, and leases of monitors."""
+    with op.batch_alter_table("alarm") as alarm:
+        alarm.add_column(
+            sa.Column("severity", sa.String(10), nullable=False, server_default="failure")
+        )
+        alarm.add_column(sa.Column("resolution", sa.String(20)))
+        alarm.add_column(sa.Column("closing", sa.Text))
+    op.create_table(
+        "notification",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("topic", sa.String(300)),
+        sa.Column("severity", sa.String(10), nullable=False),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("text", sa.Text, nullable=False),
+        sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.Column("dispatched_at", sa.DateTime, index=True),
+    )
+    op.create_table(
+        "notification_delivery",
+        sa.Column("notification_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("channel", sa.String(16), primary_key=True),
+        sa.Column("topic", sa.String(300)),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("due_at", sa.DateTime, nullable=False),
+        sa.Column("claimed_until", sa.DateTime),
+        sa.Column("finished_at", sa.DateTime, index=True),
+        sa.Column("sent", sa.Boolean, nullable=False),
+    )
+    op.create_table(
+        "monitor_lease",
+        sa.Column("name", sa.String(60), primary_key=True),
+        sa.Column("owner", sa.String(100)),
+        sa.Column("expires_at", sa.DateTime),
+    )
