@@ -41,6 +41,7 @@ from tis_sync.runs.services import Services
 from tis_sync.search.model import IndexSpec
 from tis_sync.settings import Settings
 from tis_sync.state import privileges as state_privileges
+from tis_sync.settings import unknown_setting_hint, unknown_settings
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
 from tis_sync.state.privileges import DBOS_SCHEMA
 from tis_sync.tcs import schema
@@ -149,6 +150,11 @@ def needed_columns(s: Services) -> dict[sa.Table, list[str]]:
 
 def _settings(s: Services) -> Iterator[Finding]:
     settings = s.settings
+    for name, similar in unknown_settings().items():
+        yield Finding(
+            f"setting {name}", DRIFTED, "is not a setting and is ignored",
+            f"unset it; {unknown_setting_hint(similar)}",
+        )  # fmt: skip
     deaneries = sorted(set(settings.esr_deaneries.values()) - set(DEANERIES))
     if deaneries:
         yield Finding(

@@ -5,18 +5,32 @@ Settings are read from environment variables with the prefix `TIS_SYNC_` (`tcs_u
 all data is in the folder `home`.
 """
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from difflib import get_close_matches
 from enum import StrEnum
+from json import loads
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from tis_sync.errors import UsageError
+from tis_sync.setting_forms import accepted_form
 
 PREFIX = "TIS_SYNC_"
+FILE = ".env"
+OTHER_PREFIXES = ("TIS_SYNC_TEST_", "TIS_SYNC_BENCH_")  # of variables that are not settings
+SIMILARITY = 0.6  # from 0 to 1: how similar a misspelt name must be to the one we suggest
+# These have another type than SecretStr, but may contain passwords, so they are never shown.
+HIDDEN = frozenset({"notification_urls", "export_options"})
+
+
+HOURS_OF_DAY = 24
 
 
 class LogFormat(StrEnum):
@@ -29,9 +43,7 @@ class LogFormat(StrEnum):
 class Settings(BaseSettings):
     """The configuration of one process; immutable."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=FILE, extra="ignore", frozen=True)
 
     # Data and servers
     home: Path = Field(
@@ -71,7 +83,8 @@ class Settings(BaseSettings):
     night_start_hours: tuple[int, int] = Field(
         (0, 7),
         description="A worker that starts between these hours (UTC) runs the whole night "
-        "immediately. Equal hours: never.",
+        "immediately. [22, 4] means from 22:00 to 04:00. Equal hours: never.",
+        examples=["a JSON list of two hours from 0 to 24, such as [0, 7] or [22, 4]"],
     )
     due_minutes: int = Field(
         60,
@@ -83,6 +96,7 @@ class Settings(BaseSettings):
         "NONE",
         description="What `--date NONE` means to PersonRecordStatusJob: YYYY-MM-DD, ANY, or NONE "
         "for today.",
+        examples=["YYYY-MM-DD", "ANY", "NONE"],
     )
     java_shedlock: bool = Field(
         False,
@@ -239,6 +253,7 @@ class Settings(BaseSettings):
         description="The public address of the console: https://HOST[:PORT]. Required with a "
         "sign-in provider. Default: this machine only.",
         pattern=r"^https?://[^/?#@]+$",
+        examples=["https://HOST[:PORT]"],
     )
     web_requests_a_minute: int = Field(
         1200,
@@ -322,6 +337,13 @@ class Settings(BaseSettings):
     def _split_urls(cls, value: object) -> object:
         return value.split() if isinstance(value, str) else value
 
+    @field_validator("night_start_hours")
+    @classmethod
+    def _check_hours(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(0 <= hour <= HOURS_OF_DAY for hour in value):
+            raise ValueError("an hour is not between 0 and 24")
+        return value
+
     @field_validator("record_status_date_override")
     @classmethod
     def _check_override(cls, value: str) -> str:
@@ -369,18 +391,80 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, and from the file `.env`.
 
     Raises:
-        UsageError: a value is invalid; the message names the variable, the value and the reason.
+        UsageError: a value is invalid; the message names the variable, the value unless it may be
+            secret, the reason, and the accepted form.
 
     """
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        raise UsageError(f"{name}={first['input']!r} is invalid: {first['msg']}.") from None
+        field, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        raise UsageError(_invalid(field, _given().get(field.upper()), reason)) from None
+    except SettingsError:
+        for field, value in _given().items():
+            if not _is_json(field.lower(), value):
+                raise UsageError(_invalid(field.lower(), value, "it is not JSON")) from None
+        raise
+
+
+def unknown_settings() -> dict[str, str | None]:
+    """The variables that begin with our prefix but are no settings, and the most similar settings.
+
+    A misspelt setting would otherwise go unnoticed.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    similar = {
+        PREFIX + name: get_close_matches(name, known, n=1, cutoff=SIMILARITY)
+        for name in sorted(_given().keys() - set(known))
+        if not (PREFIX + name).startswith(OTHER_PREFIXES)
+    }
+    return {name: PREFIX + found[0] if found else None for name, found in similar.items()}
+
+
+def unknown_setting_hint(similar: str | None) -> str:
+    """Say what to do about an unknown setting, given the most similar setting."""
+    return f"did you mean {similar}?" if similar else "docs/settings.md lists all settings."
+
+
+def _given() -> dict[str, str]:
+    """The values of all variables with our prefix, by the rest of their name in upper case.
+
+    As for the settings themselves, the environment goes before the file `.env`, and case does not
+    matter.
+    """
+    sources: Iterable[dict[str, str | None]] = (dotenv_values(FILE), dict(os.environ))
+    return {
+        name.upper().removeprefix(PREFIX): value or ""
+        for source in sources
+        for name, value in source.items()
+        if name.upper().startswith(PREFIX)
+    }
+
+
+def _is_json(field: str, value: str) -> bool:
+    """Whether the value of a setting that is written in JSON can be read; True for all others."""
+    info = Settings.model_fields.get(field)
+    if info is None or get_origin(info.annotation) not in {dict, tuple}:
+        return True
+    try:
+        loads(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _invalid(field: str, value: str | None, reason: str) -> str:
+    info = Settings.model_fields[field]
+    is_secret = field in HIDDEN or SecretStr in (info.annotation, *get_args(info.annotation))
+    quoted = "" if is_secret or value is None else f"={value!r}"
+    return (
+        f"{PREFIX}{field.upper()}{quoted} is invalid: {reason[:1].lower()}{reason[1:]}. "
+        f"Accepted: {accepted_form(info)}."
+    )
 
 
 # The title of each group of settings, by the group's first setting.

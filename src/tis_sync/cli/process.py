@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tis_sync import logs
 from tis_sync.audit import Actor, Channel
-from tis_sync.settings import Settings
+from tis_sync.settings import Settings, unknown_settings
 
 
 def actor() -> Actor:
@@ -32,6 +32,8 @@ def is_debug() -> bool:
 def log_to_stdout(settings: Settings) -> None:
     """Log to stdout; for commands that run until they are stopped."""
     logs.configure(settings, level="DEBUG" if is_debug() else "INFO")
+    for name, similar in unknown_settings().items():
+        logs.get().warning("not a setting, ignored", name=name, similar=similar)
 
 
 @contextmanager

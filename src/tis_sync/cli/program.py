@@ -10,7 +10,7 @@ from tis_sync.cli.app import app
 from tis_sync.cli.output import error as print_error
 from tis_sync.cli.process import is_debug
 from tis_sync.errors import TisSyncError
-from tis_sync.settings import load_settings
+from tis_sync.settings import load_settings, unknown_setting_hint, unknown_settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 LONGEST_REASON = 300  # characters of an unexpected error that are shown
@@ -26,6 +26,9 @@ def main() -> None:
     try:
         level = "DEBUG" if is_debug() else "CRITICAL"
         logs.configure(load_settings(), stream=sys.stderr, level=level)
+        for name, similar in unknown_settings().items():
+            hint = unknown_setting_hint(similar)
+            print_error(f"{name} is not a setting and is ignored; {hint}")
         app()
     except TisSyncError as error:
         _fail(str(error), error.exit_code, error)

@@ -44,6 +44,21 @@ def last_time(at: time, now: datetime) -> datetime:
     return today if today <= now else today - timedelta(days=1)
 
 
+def is_between(hour: int, hours: tuple[int, int]) -> bool:
+    """Whether an hour of the day is in a span of hours.
+
+    Args:
+        hour: from 0 to 23.
+        hours: the first hour of the span, and the hour before which it ends. If the first is the
+            later one, the span goes across midnight; if they are equal, it is empty.
+
+    """
+    first, before = hours
+    if first <= before:
+        return first <= hour < before
+    return hour >= first or hour < before
+
+
 def schedule_name(job: Job) -> str:
     """The name of a job's schedule in DBOS."""
     return PREFIX + job.name
@@ -64,8 +79,7 @@ def start_night_if_due(s: Services) -> str | None:
         The id of the night, or None if it was not started.
 
     """
-    first, before = s.settings.night_start_hours
-    if not first <= s.clock().hour < before:
+    if not is_between(s.clock().hour, s.settings.night_start_hours):
         return None
     options = RunOptions()
     night = request_night(s, trigger=Trigger.START, requested_by=s.worker_id, options=options)

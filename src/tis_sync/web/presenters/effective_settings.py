@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from tis_sync.settings import Settings
+from tis_sync.settings import HIDDEN, PREFIX, Settings
 
-# These have another type than SecretStr, but may contain passwords.
-HIDDEN = {"notification_urls", "export_options"}
 SET, UNSET = "set (not shown)", ""
 
 
@@ -39,7 +37,7 @@ def effective_settings(settings: Settings) -> list[EffectiveSetting]:
         text = str(value) if value not in (None, [], {}) else UNSET
         effective.append(
             EffectiveSetting(
-                "TIS_SYNC_" + name.upper(),
+                PREFIX + name.upper(),
                 SET if secret and text else text,
                 value == default,
                 field.description or "",
