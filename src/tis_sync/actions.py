@@ -59,7 +59,8 @@ def run_job(
             options=options,
             run_id=_id_of(actor, key),
         )
-        start_runs(s, [run.id])
+        if run.is_active:  # a repeated request returns a run that may have ended long ago
+            start_runs(s, [run.id])
     return run
 
 
@@ -73,7 +74,8 @@ def run_night(s: Services, actor: Actor, options: RunOptions, key: str | None = 
             options=options,
             run_id=_id_of(actor, key),
         )
-        start_night(s, run.id)
+        if run.is_active:
+            start_night(s, run.id)
     return run
 
 

@@ -4,7 +4,7 @@ Importing a module registers nothing. What is not listed here does not run.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
@@ -12,6 +12,7 @@ from tis_sync import actions, doctor, retention
 from tis_sync.alarms.monitoring import Task
 from tis_sync.doctor import Finding
 from tis_sync.durable import Queue, Schedule
+from tis_sync.errors import TisSyncError
 from tis_sync.esr.export import monitor as export_monitor
 from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.commands import Commands, CommandState
@@ -92,5 +93,8 @@ def session(
     """
     with cluster.session(COMPONENTS, settings, scheduler=scheduler, clock=clock) as services:
         if scheduler:
-            retention.prune(services)  # it may have been down at the time of the schedule
+            # It may have been down at the time of the schedule. What cannot be deleted now must not
+            # keep it from starting; the retention logs it.
+            with suppress(TisSyncError):
+                retention.prune(services)
         yield services

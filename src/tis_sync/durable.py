@@ -5,14 +5,23 @@ and skips the steps that are done. So everything that reads or changes outside s
 steps can be repeated safely.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from datetime import UTC, datetime
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, EnqueueOptions, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
+from dbos import (
+    DBOS,
+    DBOSClient,
+    EnqueueOptions,
+    SetEnqueueOptions,
+    SetWorkflowID,
+    WorkflowHandle,
+    WorkflowStatus,
+)
 from dbos import error as dbos_error
 from sqlalchemy.exc import DBAPIError
 
@@ -32,6 +41,12 @@ IDLE_POLL_SECONDS = 2.0  # how often it is polled while there is none
 # The same if several workers share the queues. DBOS only shortens its interval by a tenth per poll,
 # so after a long interval it would take a while before work is shared quickly.
 SHARED_IDLE_POLL_SECONDS = 0.5
+PRUNED_AT_ONCE = 1_000  # workflows in one transaction
+POSTGRESQL_SCHEMA = "dbos"  # where DBOS has its tables on PostgreSQL
+# The states of workflows in DBOS.
+UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
+FINISHED = ["SUCCESS", "ERROR"]
+CANCELLED = ["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 LONGEST_REASON = 300  # characters of an unexpected error that are shown
 
 
@@ -223,6 +238,16 @@ def client(settings: Settings) -> Iterator[DBOSClient]:
         connection.destroy()
 
 
+def has_tables(settings: Settings) -> bool:
+    """Whether DBOS has created its tables: not before a process has carried out workflows here."""
+    engine = sa.create_engine(settings.dbos())
+    try:
+        schema = None if settings.embedded_state else POSTGRESQL_SCHEMA
+        return sa.inspect(engine).has_table("workflow_status", schema)
+    finally:
+        engine.dispose()
+
+
 def enqueue_remotely(
     settings: Settings, workflow: Workflow, argument: str, workflow_id: str, partition: str | None
 ) -> None:
@@ -246,6 +271,52 @@ def enqueue_remotely(
                 queue.set_polling_interval_sec(BUSY_POLL_SECONDS)
     except sa.exc.DBAPIError as error:
         get().warning("left to the next worker", reason=reason_of(error)[:LONGEST_REASON])
+
+
+def prune(settings: Settings, finished_before: datetime, cancelled_before: datetime) -> int:
+    """Delete the records of finished workflows: inputs, results, steps and events.
+
+    What recovery needs is kept: unfinished workflows, cancelled ones, which can be resumed, and the
+    children of both.
+
+    Args:
+        settings: the configuration; it names the database in which DBOS stores workflows.
+        finished_before: workflows that succeeded or failed before this time are deleted. DBOS
+            stamps them with the clock of its machine, whatever our clock shows.
+        cancelled_before: the same for cancelled ones.
+
+    Returns:
+        The number of workflows deleted.
+
+    """
+    if not has_tables(settings):
+        return 0
+    with client(settings) as connection:
+        rows = partial(connection.list_workflows, load_input=False, load_output=False)
+        cancelled = partial(rows, status=CANCELLED, completed_before=_iso(cancelled_before))
+        deleted = _delete_all(connection, cancelled, ())
+        needed = {w.workflow_id for w in rows(status=[*UNFINISHED, *CANCELLED])}
+        finished = partial(rows, status=FINISHED, completed_before=_iso(finished_before))
+        return deleted + _delete_all(connection, finished, needed)
+
+
+def _delete_all(
+    connection: DBOSClient,
+    find: Callable[..., list[WorkflowStatus]],
+    needed: Collection[str],
+) -> int:
+    """Delete the workflows that `find` returns, except the children of the `needed` ones."""
+    deleted = kept = 0
+    while found := find(limit=PRUNED_AT_ONCE, offset=kept):
+        ids = [w.workflow_id for w in found if w.parent_workflow_id not in needed]
+        connection.delete_workflows(ids)
+        deleted += len(ids)
+        kept += len(found) - len(ids)
+    return deleted
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 def step(function: Callable[P, R]) -> Callable[P, R]:

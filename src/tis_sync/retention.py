@@ -1,38 +1,92 @@
-"""Retention: once a day, delete what is older than the setting `history_days`."""
+"""Retention: what is old is deleted, every day, at each start of a worker, and after a night.
 
-from datetime import datetime
+`history_days` is for what people look up: runs, alarms, messages, the audit log. `workflow_days` is
+for what only recovery needs, and for samples of dry runs, which contain personal data.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
-from tis_sync import audit
+import sqlalchemy as sa
+
+from tis_sync import audit, durable
 from tis_sync.durable import Schedule, Workflow, step
+from tis_sync.errors import TisSyncError
 from tis_sync.esr import retention as esr_retention
+from tis_sync.esr.export.commands import Commands
 from tis_sync.logs import get
 from tis_sync.runs.schedule import PREFIX
-from tis_sync.runs.services import Services
+from tis_sync.runs.services import Services, utc_now
 from tis_sync.runs.workflow import RUNS_QUEUE
+from tis_sync.state import tables as t
+from tis_sync.state import web_tables as web
 
 
 @step
 def prune(s: Services) -> int:
-    """Delete old runs, messages, generations, closed alarms and lines of the audit log.
+    """Delete what is old, in our tables and in those of DBOS.
 
     The last success of each job is kept, and so is everything that prevents a record from being
-    sent twice.
+    sent twice, and what unfinished and cancelled runs need to be resumed.
 
     Returns:
-        The number of rows deleted.
+        The number of rows and workflows deleted, and of samples emptied.
+
+    Raises:
+        TisSyncError: a part failed; all others have been done.
 
     """
     now, days = s.clock(), s.settings.history_days
-    deleted = (
-        s.history.prune(now, days)
-        + esr_retention.prune(s.state, now, days)
-        + audit.prune(s.state, now, days)
-        + s.alarms.prune(now, days)
+    parts: dict[str, Callable[[], int]] = {
+        "runs": lambda: s.history.prune(now, days),
+        "samples": lambda: _empty_samples(s, now),
+        "alarms": lambda: s.alarms.prune(now, days),
+        "sessions": lambda: _delete_expired_sessions(s, now),
+        "export": lambda: esr_retention.prune(s.state, now, days),
+        "export commands": lambda: Commands(s.state).prune(now, days),
+        "audit log": lambda: audit.prune(s.state, now, days),
+        "workflows": lambda: _delete_workflows(s),
+    }
+    deleted: dict[str, int] = {}
+    failed: list[str] = []
+    for name, part in parts.items():
+        try:
+            deleted[name] = part()
+        except Exception as error:  # noqa: BLE001  the other parts must not wait for this one
+            get().error("not pruned", part=name, exc_info=error)
+            failed.append(f"{name} ({type(error).__name__})")
+    if any(deleted.values()):
+        get().info("pruned", **{name: count for name, count in deleted.items() if count})
+    if failed:
+        raise TisSyncError(
+            f"Retention could not delete what is old of: {', '.join(failed)}. It is tried again "
+            "tomorrow; the log contains the tracebacks."
+        )
+    return sum(deleted.values())
+
+
+def _empty_samples(s: Services, now: datetime) -> int:
+    oldest = sa.literal(now - timedelta(days=s.settings.workflow_days), t.run.c.finished_at.type)
+    old = sa.and_(t.run.c.dry_run, t.run.c.finished_at < oldest, t.run.c.detail.is_not(None))
+    with s.state.write() as connection:
+        return int(connection.execute(sa.update(t.run).where(old).values(detail=None)).rowcount)
+
+
+def _delete_expired_sessions(s: Services, now: datetime) -> int:
+    expired = web.session.c.expires_at < sa.literal(now, web.session.c.expires_at.type)
+    with s.state.write() as connection:
+        return int(connection.execute(sa.delete(web.session).where(expired)).rowcount)
+
+
+def _delete_workflows(s: Services) -> int:
+    # DBOS stamps workflows with the clock of its machine, which a rehearsal does not shift.
+    now = utc_now()
+    return durable.prune(
+        s.settings,
+        finished_before=now - timedelta(days=s.settings.workflow_days),
+        cancelled_before=now - timedelta(days=s.settings.history_days),
     )
-    if deleted:
-        get().info("pruned", rows=deleted, days=days)
-    return deleted
 
 
 def prune_daily(s: Services, _at: datetime, _context: Any) -> None:

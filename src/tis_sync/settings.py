@@ -308,7 +308,16 @@ class Settings(BaseSettings):
         LogFormat.CONSOLE, description="The format of log lines: console or json."
     )
     history_days: int = Field(
-        400, ge=1, description="How long runs, generations and messages are kept. In days."
+        400,
+        ge=1,
+        description="How long runs, closed alarms, generations, messages and the audit log are "
+        "kept. In days.",
+    )
+    workflow_days: int = Field(
+        7,
+        ge=0,
+        description="How long the records of finished workflows (DBOS) and the samples of dry runs "
+        "are kept. In days.",
     )
 
     # Workers

@@ -99,7 +99,7 @@ def run(
 
 def _print_plan(run: Run) -> None:
     out.print("\nNothing was written. The first rows of each kind:")
-    if not run.detail.sample:
+    if not run.written:
         out.print("  none: there is nothing to do")
     for kind, rows in run.detail.sample.items():
         out.print(f"[bold]{kind}[/]")

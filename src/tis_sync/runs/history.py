@@ -4,7 +4,7 @@ A run is active while it is queued or running. A job has at most one active run;
 enforces this across processes and machines (`run.active_job` is unique). Dry runs do not count.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from json import dumps, loads
@@ -162,6 +162,24 @@ class History:
             values["detail"] = dumps(asdict(detail), default=str)
         with self._state.write() as connection:
             connection.execute(sa.update(t.run).where(t.run.c.id == run_id).values(**values))
+
+    def add_sample(
+        self, run_id: str, sample: Mapping[str, list[dict[str, Any]]], limit: int
+    ) -> None:
+        """Add records of a dry run to its details, up to a number for each kind.
+
+        Repeating this changes nothing. The records may contain personal data, so they are only kept
+        here, and not in DBOS's tables.
+        """
+        statement = sa.select(t.run).where(t.run.c.id == run_id).with_for_update()
+        with self._state.write() as connection:
+            run = run_from_row(dict(connection.execute(statement).mappings().one()))
+            kept = {kind: list(rows) for kind, rows in run.detail.sample.items()}
+            for kind, rows in loads(dumps(sample, default=str)).items():
+                known = kept.setdefault(kind, [])
+                known += [row for row in rows if row not in known][: max(0, limit - len(known))]
+            detail = dumps(asdict(replace(run.detail, sample=kept)), default=str)
+            connection.execute(sa.update(t.run).where(t.run.c.id == run_id).values(detail=detail))
 
     def end(
         self,

@@ -6,7 +6,7 @@ because DBOS records them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -38,7 +38,9 @@ SAMPLE_ROWS = 5  # rows of each kind that a dry run shows
 
 @dataclass(frozen=True)
 class PartitionResult:
-    """The result of planning or filling a partition: counts of records, and a few of them.
+    """The result of planning or filling a partition: counts of records.
+
+    DBOS records it, so it contains no personal data.
 
     Attributes:
         considered: records that should exist.
@@ -48,7 +50,6 @@ class PartitionResult:
             index that we did not write.
         lost: records that the guard counts (see `Plan.lost`), without those of an approved plan.
         set_aside: records that could not be used.
-        sample: the first records of each kind.
 
     """
 
@@ -60,7 +61,6 @@ class PartitionResult:
     duplicates: int = 0
     lost: int = 0
     set_aside: int = 0
-    sample: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def writes(self) -> int:
@@ -68,10 +68,6 @@ class PartitionResult:
         return self.added + self.changed + self.removed + self.duplicates
 
     def __add__(self, other: "PartitionResult") -> "PartitionResult":
-        sample = {
-            kind: [*self.sample.get(kind, []), *other.sample.get(kind, [])][:SAMPLE_ROWS]
-            for kind in {**self.sample, **other.sample}
-        }
         return PartitionResult(
             considered=self.considered + other.considered,
             existing=self.existing + other.existing,
@@ -81,7 +77,6 @@ class PartitionResult:
             duplicates=self.duplicates + other.duplicates,
             lost=self.lost + other.lost,
             set_aside=self.set_aside + other.set_aside,
-            sample=sample,
         )
 
 
@@ -103,15 +98,17 @@ def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionR
         result = _table_result(planned, target)
     elif index is None:
         views, unfit = _views(s, run, target, keys)
-        new = _index_result(_all_new(views, target))
-        return replace(
-            new, considered=views.height, added=views.height, set_aside=_report(s, run, unfit)
+        _add_sample(s, run, _all_new(views, target))
+        return PartitionResult(
+            considered=views.height, added=views.height, set_aside=_report(s, run, unfit)
         )
     else:
         planned, unfit = _plan_index(s, run, target, keys, index)
         result = _index_result(planned)
     lost, unapproved = _lost(s, run, planned)
-    if not run.options.dry_run and not planned.is_empty:
+    if run.options.dry_run:
+        _add_sample(s, run, planned)
+    elif not planned.is_empty:
         _workspace(s, run).keep(keys, planned)
         if not lost.is_empty():
             s.losses.record(run.id, keys, lost, unapproved)
@@ -310,13 +307,6 @@ def _all_new(views: pl.DataFrame, target: IndexTarget) -> IndexPlan:
 
 
 def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
-    values = target.spec.values
-    kinds = {
-        "added": planned.added,
-        "changed": planned.changed.rename({OLD + v: f"{v} now" for v in values}),
-        "removed": planned.removed,
-        "duplicates": planned.duplicates,
-    }
     return PartitionResult(
         considered=planned.considered,
         existing=planned.existing,
@@ -324,17 +314,10 @@ def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
         changed=planned.changed.height,
         removed=planned.removed.height,
         duplicates=planned.duplicates.height,
-        sample={k: f.head(SAMPLE_ROWS).to_dicts() for k, f in kinds.items() if not f.is_empty()},
     )
 
 
 def _index_result(planned: IndexPlan) -> PartitionResult:
-    kinds = {
-        "added": planned.added.select("id", "body"),
-        "changed": planned.changed.select("id", "body"),
-        "removed": planned.removed.select("id"),
-        "duplicates": planned.foreign.select("id"),
-    }
     return PartitionResult(
         considered=planned.considered,
         existing=planned.existing,
@@ -342,8 +325,39 @@ def _index_result(planned: IndexPlan) -> PartitionResult:
         changed=planned.changed.height,
         removed=planned.removed.height,
         duplicates=planned.foreign.height,
-        sample={k: f.head(SAMPLE_ROWS).to_dicts() for k, f in kinds.items() if not f.is_empty()},
     )
+
+
+def _add_sample(s: Services, run: Run, planned: Plan | IndexPlan) -> None:
+    """Keep the first records of each kind in the state database.
+
+    They may contain personal data, and what a step returns goes to DBOS's tables.
+    """
+    sample = _table_sample(planned) if isinstance(planned, Plan) else _index_sample(planned)
+    filled = {kind: rows for kind, rows in sample.items() if rows}
+    if filled:
+        s.history.add_sample(run.id, filled, SAMPLE_ROWS)
+
+
+def _table_sample(planned: Plan) -> dict[str, list[dict[str, Any]]]:
+    old = [name for name in planned.changed.columns if name.startswith(OLD)]
+    kinds = {
+        "added": planned.added,
+        "changed": planned.changed.rename({o: f"{o.removeprefix(OLD)} now" for o in old}),
+        "removed": planned.removed,
+        "duplicates": planned.duplicates,
+    }
+    return {kind: frame.head(SAMPLE_ROWS).to_dicts() for kind, frame in kinds.items()}
+
+
+def _index_sample(planned: IndexPlan) -> dict[str, list[dict[str, Any]]]:
+    kinds = {
+        "added": planned.added.select("id", "body"),
+        "changed": planned.changed.select("id", "body"),
+        "removed": planned.removed.select("id"),
+        "duplicates": planned.foreign.select("id"),
+    }
+    return {kind: frame.head(SAMPLE_ROWS).to_dicts() for kind, frame in kinds.items()}
 
 
 def _report(s: Services, run: Run, records: list[SetAside]) -> int:

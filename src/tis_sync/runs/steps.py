@@ -213,7 +213,7 @@ def judge(s: Services, run_id: str, planned: list[PartitionResult], mode: Mode) 
     shrinkage = max(0, total.existing - size) if is_index else 0
     detail = RunDetail(duplicates=total.duplicates, shrinkage=shrinkage)
     if run.options.dry_run:
-        detail = RunDetail(sample=total.sample)
+        detail = run.detail  # the partitions have added their samples
     s.history.note(
         run_id,
         considered=total.considered,

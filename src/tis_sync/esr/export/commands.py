@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
@@ -226,6 +226,16 @@ class Commands:
         commands = self._all(sa.select(t.command).where(t.command.c.id.in_(ids)))
         by_id = {command.id: command for command in commands}
         return [by_id[command_id] for command_id in ids]
+
+    def prune(self, now: datetime, days: int) -> int:
+        """Delete commands that were done more than this many days ago; return their number.
+
+        Dead commands stay, because somebody has to retry them.
+        """
+        oldest = sa.literal(now - timedelta(days=days), t.command.c.finished_at.type)
+        old = sa.and_(t.command.c.finished_at < oldest, t.command.c.state == CommandState.DONE)
+        with self._state.write() as connection:
+            return int(connection.execute(sa.delete(t.command).where(old)).rowcount)
 
     def _all(self, statement: sa.Select[tuple[object, ...]]) -> list[Command]:
         with self._state.read() as connection:

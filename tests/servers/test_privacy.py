@@ -1,0 +1,123 @@
+"""DBOS's tables contain no personal data, whatever a run does."""
+
+import base64
+import binascii
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import TODAY
+from tests.running import run_job, run_night, working
+from tests.world import World
+from tis_sync.demo import generate as demo
+from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.jobs.catalogue import JOBS
+from tis_sync.runs.run import RunState
+from tis_sync.settings import Settings
+from tis_sync.tcs import tables as t
+
+SHORTEST_NAME = 5  # characters; shorter surnames may be parts of other words
+ON_POSTGRESQL = pytest.param(True, marks=pytest.mark.servers)
+
+
+@pytest.fixture(params=[False, ON_POSTGRESQL], ids=["embedded", "postgresql"])
+def settings(request: pytest.FixtureRequest, embedded_tcs: World, tmp_path: Path) -> Settings:
+    demo.generate(embedded_tcs.database, demo.Size(200), TODAY, legacy_tables)
+    return Settings(
+        home=tmp_path / "home",
+        tcs_url=embedded_tcs.url,
+        state_url=request.getfixturevalue("postgresql") if request.param else None,
+        partition_keys=80,
+        rebuild_share=1,
+    )
+
+
+def personal_data(tcs: World) -> set[str]:
+    """The surnames and GMC numbers of all people."""
+    with tcs.database.read() as connection:
+        surnames = connection.scalars(sa.select(t.ContactDetails.c.surname))
+        numbers = connection.scalars(sa.select(t.GmcDetails.c.gmcNumber))
+        return {
+            text
+            for text in (*surnames, *numbers)
+            if text is not None and len(text) >= SHORTEST_NAME
+        }
+
+
+def stored(settings: Settings) -> Iterator[str]:
+    """Every value in DBOS's tables as text: as it is, decoded, and unpickled."""
+    engine = sa.create_engine(settings.dbos())
+    inspector = sa.inspect(engine)
+    schema = None if settings.embedded_state else "dbos"
+    with engine.connect() as connection:
+        for name in inspector.get_table_names(schema):
+            table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=engine)
+            for row in connection.execute(sa.select(table)):
+                for value in row:
+                    yield from readings(value)
+    engine.dispose()
+
+
+def readings(value: object) -> Iterator[str]:
+    """The texts that a stored value may stand for."""
+    yield str(value)
+    data = value if isinstance(value, bytes) else str(value).encode()
+    try:
+        decoded = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return
+    yield decoded.decode(errors="replace")
+    try:
+        yield repr(pickle.loads(decoded))
+    except Exception:  # noqa: BLE001  it was no pickle
+        return
+
+
+def found(settings: Settings, tcs: World) -> set[str]:
+    texts = "\n".join(stored(settings))
+    assert "PartitionResult" in texts  # what steps return is there, and can be read
+    return {text for text in personal_data(tcs) if text in texts}
+
+
+def change_somebody(tcs: World) -> None:
+    with tcs.database.write() as connection:
+        connection.execute(sa.delete(t.PersonOwner).where(t.PersonOwner.c.id < 20))
+        connection.execute(
+            sa.update(t.ContactDetails).where(t.ContactDetails.c.id < 20).values(forenames="New")
+        )
+
+
+def a_night(settings: Settings, tcs: World) -> None:
+    with working(settings) as services:
+        for _ in range(2):
+            night, *runs = run_night(services)
+            assert night.state == RunState.SUCCEEDED, night.error
+            assert any(run.written for run in runs)
+            assert not any(run.detail.sample for run in runs)
+            change_somebody(tcs)
+
+
+def dry_runs(settings: Settings, tcs: World) -> None:
+    with working(settings) as services:
+        for build_first in (False, True):
+            if build_first:
+                run_night(services)
+                change_somebody(tcs)
+            for job in JOBS:
+                (run,) = run_job(services, job.name, dry_run=True)
+                assert run.state == RunState.SUCCEEDED, run.error
+                assert bool(run.detail.sample) == bool(run.written)
+                assert all(len(rows) <= 5 for rows in run.detail.sample.values())
+            person = run_job(services, "PersonElasticSearchSyncJob", dry_run=True)[0]
+            assert any(text in str(person.detail.sample) for text in personal_data(tcs))
+
+
+@pytest.mark.parametrize("act", [a_night, dry_runs])
+def test_no_name_and_no_gmc_number_reaches_the_tables_of_dbos(
+    act: Callable[[Settings, World], None], settings: Settings, embedded_tcs: World
+) -> None:
+    act(settings, embedded_tcs)
+    assert found(settings, embedded_tcs) == set()
