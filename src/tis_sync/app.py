@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
-from tis_sync import actions, doctor, retention
+from tis_sync import actions, doctor, handover, retention
 from tis_sync.alarms.monitoring import Task
 from tis_sync.doctor import Finding
 from tis_sync.durable import Queue, Schedule
@@ -98,3 +98,13 @@ def session(
             with suppress(TisSyncError):
                 retention.prune(services)
         yield services
+
+
+def command_session(
+    settings: Settings, *, clock: Callable[[], datetime] | None = None
+) -> AbstractContextManager[Services]:
+    """Have runs and exports carried out while the block lasts: by a worker, or by this process.
+
+    Arguments and errors as for `tis_sync.handover.command_session`.
+    """
+    return handover.command_session(COMPONENTS, settings, clock=clock)

@@ -5,8 +5,11 @@ and skips the steps that are done. So everything that reads or changes outside s
 steps can be repeated safely.
 """
 
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -37,7 +40,9 @@ R = TypeVar("R")
 # of a workflow's steps change.
 WORKFLOW_VERSION = "3"
 BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
-IDLE_POLL_SECONDS = 2.0  # how often it is polled while there is none
+# How often it is polled while there is none. Another process cannot wake an idle one, so a command
+# that hands over its work waits this long.
+IDLE_POLL_SECONDS = 1.0
 # The same if several workers share the queues. DBOS only shortens its interval by a tenth per poll,
 # so after a long interval it would take a while before work is shared quickly.
 SHARED_IDLE_POLL_SECONDS = 0.5
@@ -47,6 +52,7 @@ POSTGRESQL_SCHEMA = "dbos"  # where DBOS has its tables on PostgreSQL
 UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 FINISHED = ["SUCCESS", "ERROR"]
 CANCELLED = ["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+STEP_SECONDS = 10  # how long a process that stops waits for the steps that run
 LONGEST_REASON = 300  # characters of an unexpected error that are shown
 
 
@@ -103,6 +109,99 @@ class Schedule:
     timezone: str | None = None
 
 
+OWNER_MARK = "@"  # in the name of a queue: what follows is the id of the only process it is for
+
+
+def shared_queue(name: str) -> str:
+    """The name of the queue that all workers serve, given that of a process's own queue."""
+    return name.partition(OWNER_MARK)[0]
+
+
+def owner_of_queue(name: str | None) -> str | None:
+    """The id of the only process that serves a queue; None: all workers serve it."""
+    return (name or "").partition(OWNER_MARK)[2] or None
+
+
+class Stopping(BaseException):
+    """The process stops: a workflow ends here, unfinished, and another process resumes it."""
+
+
+class Work:
+    """The steps that run in this process, and whether it stops."""
+
+    def __init__(self) -> None:
+        self._stops = threading.Event()
+        self._steps = 0
+        self._changed = threading.Condition()
+
+    def require(self) -> None:
+        """Go on.
+
+        Raises:
+            Stopping: this process stops.
+
+        """
+        if self._stops.is_set():
+            raise Stopping
+
+    @property
+    def stops(self) -> bool:
+        """Whether this process stops."""
+        return self._stops.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            Stopping: this process stops.
+
+        """
+        self._stops.wait(seconds)
+        self.require()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Count a step while it runs.
+
+        Raises:
+            Stopping: this process stops, so no further step begins.
+
+        """
+        with self._changed:
+            self.require()
+            self._steps += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._steps -= 1
+                self._changed.notify_all()
+
+    def stop(self, wait_seconds: float) -> None:
+        """Let no further step begin, and wait up to this long for those that run."""
+        with self._changed:
+            self._stops.set()
+            self._changed.wait_for(lambda: not self._steps, wait_seconds)
+
+
+# The work that the current thread belongs to; none outside workflows.
+_work: ContextVar[Work | None] = ContextVar("work", default=None)
+
+
+def pause(seconds: float) -> None:
+    """Wait within a step that waits for something.
+
+    Raises:
+        Stopping: this process stops; another one resumes the workflow.
+
+    """
+    work = _work.get()
+    if work is None:
+        time.sleep(seconds)
+    else:
+        work.pause(seconds)
+
+
 @dataclass
 class Engine:
     """DBOS in this process, with our workflows bound to the services of the process.
@@ -111,12 +210,18 @@ class Engine:
         bound: the registered functions by workflow name.
         queues: the queues that this process serves.
         shared: whether other processes may serve them too (on PostgreSQL), so that work is shared.
+        home_queues: the queue of each workflow, by its name.
+        owner: the id of this process if the queues are its own. None: all workers serve them.
+        work: the steps that run.
 
     """
 
     bound: Mapping[str, Callable[..., Any]]
     queues: tuple[Queue, ...]
     shared: bool
+    home_queues: Mapping[str, str]
+    owner: str | None = None
+    work: Work = field(default_factory=Work)
     _is_busy: bool = field(default=True, init=False)
 
     def poll(self, *, busy: bool) -> None:
@@ -128,9 +233,13 @@ class Engine:
         seconds = BUSY_POLL_SECONDS if busy else idle_seconds
         self._is_busy = busy
         for queue in self.queues:
-            found = DBOS.retrieve_queue(queue.name)
+            found = DBOS.retrieve_queue(self.queue_name(queue.name))
             if found is not None and found.polling_interval_sec != seconds:
                 found.set_polling_interval_sec(seconds)
+
+    def queue_name(self, name: str) -> str:
+        """The queue in which this process puts and finds the workflows of a shared queue."""
+        return name if self.owner is None else f"{name}{OWNER_MARK}{self.owner}"
 
     def wake(self) -> None:
         """Poll the queues often, because something was requested."""
@@ -147,7 +256,7 @@ class Engine:
         """Have a workflow carried out; do nothing if one with this id already exists.
 
         It only waits in its queue if its partition key is carried out one at a time, or if a
-        workflow hands out work that other processes can share. Otherwise it starts here, at once.
+        workflow requests it and other processes can take it. Otherwise it starts here, at once.
 
         Args:
             workflow: the workflow.
@@ -163,8 +272,38 @@ class Engine:
             if partition is not None:
                 stack.enter_context(SetEnqueueOptions(queue_partition_key=partition))
             if partition is not None or (self.shared and DBOS.workflow_id is not None):
-                return DBOS.enqueue_workflow(workflow.queue, bound, *args)
+                return DBOS.enqueue_workflow(self.queue_name(workflow.queue), bound, *args)
             return DBOS.start_workflow(bound, *args)
+
+    def results(
+        self, workflow: Workflow, arguments: Iterable[tuple[Any, ...]], poll_seconds: float
+    ) -> list[Any]:
+        """Have a workflow carried out for each tuple of arguments; return the results in order.
+
+        Call this from a workflow. They wait in their queue, so that the processes that serve it
+        share them, and none starts more than the queue allows: each keeps a thread.
+
+        Args:
+            workflow: the workflow.
+            arguments: its arguments, without the services.
+            poll_seconds: how often to look for a result.
+
+        """
+        name, bound = self.queue_name(workflow.queue), self.bound[workflow.name]
+        handles = [DBOS.enqueue_workflow(name, bound, *some) for some in arguments]
+        return [handle.get_result(polling_interval_sec=poll_seconds) for handle in handles]
+
+    def adopt(self, workflows: Iterable[WorkflowStatus]) -> None:
+        """Carry out here unfinished workflows that no living process carries out."""
+        by_queue: dict[str, list[str]] = {}
+        for workflow in workflows:
+            name = self.queue_name(shared_queue(workflow.queue_name or self._queue_of(workflow)))
+            by_queue.setdefault(name, []).append(workflow.workflow_id)
+        for name, ids in by_queue.items():
+            DBOS.resume_workflows(ids, queue_name=name)
+
+    def _queue_of(self, workflow: WorkflowStatus) -> str:
+        return self.home_queues[workflow.name]
 
     def apply_schedules(self, schedules: Iterable[Schedule]) -> None:
         """Create or update schedules; one that is paused stays paused."""
@@ -189,8 +328,10 @@ def launch(
     worker_id: str,
     workflows: Iterable[Workflow],
     queues: tuple[Queue, ...],
+    *,
+    alone: bool = False,
 ) -> Engine:
-    """Register the workflows, and start DBOS in this process.
+    """Register the workflows, and start DBOS in this process. It only serves the given queues.
 
     Args:
         settings: the configuration; it names the database in which DBOS stores workflows.
@@ -198,8 +339,11 @@ def launch(
         worker_id: the id of this process.
         workflows: the workflows that this process can carry out.
         queues: the queues that it serves.
+        alone: serve queues of its own instead, so that it carries out nothing that others have
+            requested, and others carry out nothing that it requests.
 
     """
+    all_workflows = tuple(workflows)
     DBOS(
         config={
             "name": "tis-sync",
@@ -211,21 +355,52 @@ def launch(
             "db_engine_kwargs": {"hide_parameters": True},  # its errors are logged
         }
     )
-    bound = {w.name: DBOS.workflow(name=w.name)(_bind(w.function, services)) for w in workflows}
+    work = Work()
+    engine = Engine(
+        {
+            w.name: DBOS.workflow(name=w.name)(_bind(w.function, services, work))
+            for w in all_workflows
+        },
+        queues,
+        shared=not settings.embedded_state and not alone,
+        home_queues={w.name: w.queue for w in all_workflows},
+        owner=worker_id if alone else None,
+        work=work,
+    )
+    DBOS.listen_queues([engine.queue_name(queue.name) for queue in queues])
     DBOS.launch()
     for queue in queues:
         DBOS.register_queue(
-            queue.name,
+            engine.queue_name(queue.name),
             worker_concurrency=queue.per_worker,
             partition_concurrency=queue.per_partition,
             polling_interval_sec=BUSY_POLL_SECONDS,
         )
-    return Engine(bound, queues, shared=not settings.embedded_state)
+    return engine
 
 
-def shut_down(wait_seconds: int) -> None:
-    """Stop DBOS in this process, after waiting up to `wait_seconds` for running workflows."""
-    DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=wait_seconds)
+def shut_down(engine: Engine, wait_seconds: int) -> None:
+    """Stop DBOS in this process.
+
+    Workflows that do not end in time stop after their current step. They stay unfinished, so that
+    other processes resume them.
+
+    Args:
+        engine: what `launch` returned.
+        wait_seconds: how long to wait for running workflows.
+
+    """
+    if not wait_seconds:
+        engine.work.stop(STEP_SECONDS)
+        DBOS.destroy(destroy_registry=True)
+        return
+    timer = threading.Timer(wait_seconds, engine.work.stop, (STEP_SECONDS,))
+    timer.start()
+    DBOS.destroy(
+        destroy_registry=True, workflow_completion_timeout_sec=wait_seconds + STEP_SECONDS
+    )
+    timer.cancel()
+    engine.work.stop(STEP_SECONDS)
 
 
 @contextmanager
@@ -339,24 +514,35 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
-        if DBOS.workflow_id is None:
+        work = _work.get()
+        if work is None:
             return guarded(*args, **kwargs)  # an ordinary call outside a workflow
-        return DBOS.run_step({"name": function.__name__}, guarded, *args, **kwargs)
+        with work.step():
+            return DBOS.run_step({"name": function.__name__}, guarded, *args, **kwargs)
 
     return recorded
 
 
-def _bind(function: Callable[..., R], services: Any) -> Callable[..., R]:
-    """Bind a workflow to the services; it only raises `TisSyncError`, as steps do."""
+def _bind(function: Callable[..., R], services: Any, work: Work) -> Callable[..., R]:
+    """Bind a workflow to the services; it only raises `TisSyncError`, as steps do.
+
+    While the process stops, it raises `Stopping` instead: DBOS refuses calls then, and that is no
+    failure of the workflow.
+    """
 
     @wraps(function)
     def bound(*args: Any) -> R:
+        token = _work.set(work)
         try:
             return function(services, *args)
-        except (TisSyncError, dbos_error.DBOSException):
-            raise
         except Exception as error:
+            if work.stops:
+                raise Stopping from error
+            if isinstance(error, (TisSyncError, dbos_error.DBOSException)):
+                raise
             raise _unexpected(function.__name__, error) from error
+        finally:
+            _work.reset(token)
 
     # DBOS reads the signature, and the services are not a recorded argument.
     del bound.__wrapped__

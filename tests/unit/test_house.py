@@ -25,7 +25,7 @@ LAYERS = (
     ("web.auth",),
     ("app",),
     ("actions", "doctor"),
-    ("retention",),
+    ("retention", "handover"),
     ("esr.messaging",),
     ("esr.export",),
     ("esr.notifications",),
@@ -42,7 +42,7 @@ LAYERS = (
     ("state",),
     ("db",),
     ("logs",),
-    ("settings", "extras"),
+    ("settings", "extras", "home"),
     ("errors", "setting_forms"),
 )
 # `runs` stands above `demo` so that `demo` may import jobs; no package but `cli` imports `demo`.

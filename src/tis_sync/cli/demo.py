@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tis_sync import actions
-from tis_sync.app import session
+from tis_sync.app import command_session
 from tis_sync.cli.esr import wait_for_commands
 from tis_sync.cli.inspect import print_search
 from tis_sync.cli.output import out
@@ -87,7 +87,7 @@ def _make_data(settings: Settings, size: Size, *, legacy_state: bool) -> None:
 def _export(settings: Settings) -> None:
     """Export today's files of all deaneries, and explain a placement that none of them contains."""
     for file_type in EXPORT_AT:
-        with session(settings) as s:
+        with command_session(settings) as s:
             day = london_day(s.clock())
             key = f"demo {file_type} {day}"  # a second demo on the same day shows the same files
             commands = actions.export(s, actor(), DEANERIES, file_type, day, key=key)

@@ -9,13 +9,13 @@ import polars as pl
 import typer
 
 from tis_sync import actions, extras
-from tis_sync.app import consume, session
+from tis_sync.app import command_session, consume, session
 from tis_sync.cli.output import Json, as_json, error, out, table
 from tis_sync.cli.process import actor, exit_now, log_to_stdout, stop_event
 from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import LONDON, london_day, next_due
 from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
-from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
 from tis_sync.esr.export.explain import explain as explain_placement
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.numbering import File
@@ -158,7 +158,7 @@ def export(
         raise UsageError(f"Name deaneries ({', '.join(DEANERIES)}), or use --all.")
     codes = [deanery_named(name) for name in deaneries or DEANERIES]
     chosen_type = file_type_named(file_type)
-    with session(load_settings()) as s:
+    with command_session(load_settings()) as s:
         chosen_day = _day(day, london_day(s.clock()))
         if dry_run:
             _print_dry_run(s, codes, chosen_type, chosen_day, new=new)
@@ -232,6 +232,7 @@ def wait_for_commands(s: Services, ids: list[str]) -> list[File]:
 
     """
     commands = Commands(s.state)
+    s.wanted.update(workflow_prefix(command_id) for command_id in ids)
     printed: set[tuple[str, str]] = set()
     while any(command.state in ACTIVE for command in commands.many(ids)):
         for command in commands.many(ids):

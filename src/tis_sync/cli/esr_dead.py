@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from tis_sync import actions
-from tis_sync.app import session
+from tis_sync.app import command_session
 from tis_sync.cli.esr import follow
 from tis_sync.cli.output import Json, as_json, error, out, table
 from tis_sync.cli.process import actor
@@ -127,7 +127,7 @@ def retry(
         elif not letters:
             out.print("Nothing is dead.")
         return
-    with session(settings) as worker:
+    with command_session(settings) as worker:
         retried = actions.retry_commands(worker, actor(), None if all_ else commands)
         follow(worker, [command.id for command in retried], json=json)
 

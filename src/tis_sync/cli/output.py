@@ -17,6 +17,7 @@ from tis_sync.alarms.catalogue import HELD
 from tis_sync.alarms.store import Alarm
 from tis_sync.runs.history import History
 from tis_sync.runs.run import NIGHT, Run, RunState
+from tis_sync.runs.services import Services
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -33,6 +34,7 @@ RUN_COLUMNS = ("job", "state", "rows considered", "added", "changed", "removed",
 out = Console(highlight=False, soft_wrap=True)
 if not out.is_terminal:
     out = Console(highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
+progress_out = Console(stderr=True, highlight=False)
 
 
 def as_json(value: Any, *, sort_keys: bool = False) -> None:
@@ -112,19 +114,33 @@ def run_errors(runs: Iterable[Run]) -> None:
             error(f"{run.job}: {run.error}")
 
 
-def follow(history: History, run_id: str) -> Run:
+def follow(s: Services, run_id: str, *, json: bool = False) -> Run:
     """Show the progress of a run, or of a night, until it and all its follow-ups have ended.
 
     On a terminal the display is live; in a file or a pipe it is one line for each phase.
+
+    Args:
+        s: the services of a command's session.
+        run_id: the run.
+        json: stdout is for JSON: show progress on stderr, and only if that is a terminal.
 
     Returns:
         The run as it ended.
 
     """
-    return _follow_live(history, run_id) if out.is_terminal else _follow_lines(history, run_id)
+    s.wanted.add(run_id)
+    console = progress_out if json else out
+    if console.is_terminal:
+        return _follow_live(s.history, run_id, console)
+    return _follow(s.history, run_id, _nothing if json else _line_printer())
 
 
-def _follow_lines(history: History, run_id: str) -> Run:
+def _nothing(_: list[Run]) -> None:
+    """Show no progress."""
+
+
+def _line_printer() -> Callable[[list[Run]], None]:
+    """Print a line for each phase that a run enters."""
     printed: set[tuple[str, str]] = set()
 
     def show(runs: list[Run]) -> None:
@@ -137,17 +153,17 @@ def _follow_lines(history: History, run_id: str) -> Run:
             partitions = f", partitions: {run.partitions}" if is_split else ""
             print(f"{run.job}: {stage}{partitions}", flush=True)
 
-    return _follow(history, run_id, show)
+    return show
 
 
-def _follow_live(history: History, run_id: str) -> Run:
+def _follow_live(history: History, run_id: str, console: Console) -> Run:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[phase]}"),
         TimeElapsedColumn(),
-        console=out,
+        console=console,
         transient=True,
     ) as progress:
         tasks: dict[str, Any] = {}

@@ -6,13 +6,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from tis_sync import logs
 from tis_sync.audit import Actor, Channel
 from tis_sync.settings import Settings, unknown_settings
+
+LEAVE_SECONDS = 1.0  # how long a process that ends waits for its threads
 
 
 def actor() -> Actor:
@@ -50,11 +53,28 @@ def stop_event() -> Iterator[threading.Event]:
 
 
 def exit_now() -> NoReturn:
-    """End the process; call this once the session is closed and its work is back on the queues.
+    """End the process; call this once the session is closed and its work is back on the queues."""
+    _end(0)
 
-    A thread whose run waits for partitions that other workers have taken over never ends, and
-    would keep the process alive. Nothing is lost: other workers also resume that run.
+
+def leave(code: int) -> NoReturn:
+    """End the process with this exit code, even if a thread of a run still works or waits.
+
+    A thread whose run waits for partitions that other processes have taken over never ends, and
+    would keep the process alive. Nothing is lost: other processes also resume that run.
     """
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                _end(code)
+    raise SystemExit(code)
+
+
+def _end(code: int) -> NoReturn:
     logging.shutdown()
-    sys.stdout.flush()
-    os._exit(0)
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

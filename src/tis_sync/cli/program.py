@@ -13,6 +13,9 @@ from tis_sync.errors import TisSyncError
 from tis_sync.settings import load_settings, unknown_setting_hint, unknown_settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+INTERRUPTED_MESSAGE = (
+    "Interrupted. A worker continues what is in progress; if none runs, repeat the command."
+)
 LONGEST_REASON = 300  # characters of an unexpected error that are shown
 
 
@@ -32,8 +35,11 @@ def main() -> None:
         app()
     except TisSyncError as error:
         _fail(str(error), error.exit_code, error)
-    except KeyboardInterrupt as error:
-        _fail("Interrupted. Work in progress is resumed at the next start.", INTERRUPTED, error)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Typer turns the interrupt of a command into this exit code, and says nothing.
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
+        _fail(INTERRUPTED_MESSAGE, INTERRUPTED, ended)
     except Exception as error:  # noqa: BLE001  a traceback only where asked for
         reason = logs.reason_of(error)[:LONGEST_REASON]
         _fail(

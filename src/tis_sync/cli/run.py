@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tis_sync import actions, retention
-from tis_sync.app import session
+from tis_sync.app import command_session
 from tis_sync.cli.output import (
     Json,
     as_json,
@@ -17,7 +17,8 @@ from tis_sync.cli.output import (
     table,
 )
 from tis_sync.cli.process import actor
-from tis_sync.errors import HeldError
+from tis_sync.errors import AlreadyRunningError, HeldError
+from tis_sync.handover import is_interrupted
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named, night_order
 from tis_sync.runs.run import Run, RunOptions, RunState
@@ -46,8 +47,8 @@ def night(*, approve: Approve = False, json: Json = False) -> None:
 
 def follow_night(settings: Settings, options: RunOptions, *, json: bool = False) -> Run:
     """Run the night, print its runs and their errors, and return the night as it ended."""
-    with session(settings) as s:
-        ended = follow(s.history, actions.run_night(s, actor(), options).id)
+    with command_session(settings) as s:
+        ended = follow(s, actions.run_night(s, actor(), options).id, json=json)
         runs = s.history.children(ended.id)
         if json:
             as_json([ended, *runs])
@@ -82,8 +83,8 @@ def run(
     """Run one job and, if it changed something, its follow-ups."""
     chosen = job_named(job)
     options = RunOptions(date, dry_run, rebuild, approve, follow_ups=not no_follow_ups)
-    with session(load_settings()) as s:
-        ended = follow(s.history, actions.run_job(s, actor(), chosen, options).id)
+    with command_session(load_settings()) as s:
+        ended = follow(s, _run_job(s, chosen, options, json=json).id, json=json)
         family = s.history.family(ended.id)
         if json:
             as_json(family)
@@ -95,6 +96,26 @@ def run(
                 error(f"set aside: {record}")
     run_errors(family)
     raise typer.Exit(exit_code(ended))
+
+
+def _run_job(s: Services, job: Job, options: RunOptions, *, json: bool) -> Run:
+    """Start a run; if one was interrupted and nobody resumes it, finish that first.
+
+    Raises:
+        AlreadyRunningError: another process carries out a run of the job.
+
+    """
+    while True:
+        try:
+            return actions.run_job(s, actor(), job, options)
+        except AlreadyRunningError as failure:
+            if failure.run_id is None:
+                raise
+            active = s.history.get(failure.run_id)
+            if active.is_active and not is_interrupted(s, active):
+                raise
+            error(f"{failure}; it was interrupted, and is resumed first.")
+            follow(s, active.id, json=json)
 
 
 def _print_plan(run: Run) -> None:
@@ -111,10 +132,10 @@ def verify(jobs: Jobs = None, *, json: Json = False) -> None:
     """Compare derived data with the desired state; write nothing. Exit code 1: they differ."""
     chosen = [job_named(name) for name in jobs] if jobs else night_order()
     runs: list[Run] = []
-    with session(load_settings()) as s:
+    with command_session(load_settings()) as s:
         for job in chosen:
-            started = actions.run_job(s, actor(), job, RunOptions(dry_run=True))
-            runs.append(follow(s.history, started.id))
+            started = _run_job(s, job, RunOptions(dry_run=True), json=json)
+            runs.append(follow(s, started.id, json=json))
     if json:
         as_json(runs)
     else:

@@ -6,28 +6,24 @@ heartbeat claims the row (with an UPDATE that only one worker can win), and puts
 workflows of the dead process back on their queues.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from errno import EDQUOT, EFBIG, ENOSPC
 from functools import partial
-from os import getpid
-from pathlib import Path
 
 from dbos import DBOS, DBOSClient
-from filelock import FileLock, Timeout
 
 from tis_sync import durable, logs
 from tis_sync.alarms.monitoring import Task, beating, running_tasks
 from tis_sync.durable import Queue, Schedule, Workflow
-from tis_sync.errors import StorageFullError, TisSyncError, UsageError
+from tis_sync.home import POLL_SECONDS, HomeInUseError, Purpose, home_lock
 from tis_sync.runs import schedule
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import RUNS_QUEUE
 from tis_sync.settings import Settings
 
-DISK_FULL = {EDQUOT, EFBIG, ENOSPC}
 TAKEN_OVER = "the worker stopped; another worker continues this run"
 
 
@@ -77,13 +73,12 @@ def session(
         clock: returns the current time. None: the machine's clock.
 
     Raises:
-        UsageError: another process uses the embedded home.
+        HomeInUseError: another worker works in the embedded home.
         UnreachableError: the state database does not answer.
 
     """
     with ExitStack() as stack:
-        if settings.embedded_state or settings.search().startswith("embedded:"):
-            stack.enter_context(home_lock(settings.home))
+        stack.enter_context(_home(settings))
         services = Services(settings, clock)
         stack.callback(services.close)
         history = services.history
@@ -91,7 +86,6 @@ def session(
         stack.callback(logs.to_history, None)
         # Deregister only after DBOS has stopped: other workers resume what is unfinished then.
         ends = stack.enter_context(ExitStack())
-        ends.callback(durable.shut_down, settings.shutdown_wait_seconds * scheduler)
         services.engine = durable.launch(
             settings,
             services,
@@ -99,6 +93,8 @@ def session(
             components.workflows,
             components.queues(settings),
         )
+        wait_seconds = settings.shutdown_wait_seconds * scheduler
+        ends.callback(durable.shut_down, services.engine, wait_seconds)
         register_worker(services, schedules=scheduler)
         stack.callback(deregister_worker, services)
         stack.push(ends.pop_all())
@@ -121,36 +117,32 @@ def session(
 
 
 @contextmanager
-def home_lock(home: Path) -> Iterator[None]:
-    """Hold the lock of an embedded home.
+def _home(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the home, if something is embedded in it; wait for a command that has it.
 
     Raises:
-        UsageError: another process holds it; the message names that process.
-        StorageFullError: the disk of the home is full.
+        HomeInUseError: another worker has it.
 
     """
-    owner = home / "lock.owner"
-    lock = FileLock(home / "lock", timeout=0)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        owner.write_text(str(getpid()))
-    except Timeout:
-        process = owner.read_text() if owner.exists() else "?"
-        raise UsageError(
-            f"{home} is in use by another tis-sync process (id {process}). Wait until it has "
-            "ended, or set TIS_SYNC_HOME to another folder. To run several processes at the same "
-            "time, set TIS_SYNC_STATE_URL to a PostgreSQL database."
-        ) from None
-    except OSError as error:
-        lock.release()
-        if error.errno in DISK_FULL:
-            raise StorageFullError(f"The disk of {home} is full; free some space there.") from None
-        raise TisSyncError(f"{home} cannot be used: {error.strerror}.") from None
-    try:
+    if not uses_home(settings):
         yield
-    finally:
-        lock.release()
+        return
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(home_lock(settings.home, Purpose.WORKER))
+                break
+            except HomeInUseError as error:
+                if error.owner.purpose != Purpose.COMMAND:
+                    raise
+                logs.get().info("waiting for a command to end", process=error.owner.process)
+                time.sleep(POLL_SECONDS)
+        yield
+
+
+def uses_home(settings: Settings) -> bool:
+    """Whether the state database or the search engine is embedded, for one process at a time."""
+    return settings.embedded_state or settings.search().startswith("embedded:")
 
 
 def _hooks(services: Services, components: Components, *, scheduler: bool) -> list[Task]:
@@ -235,16 +227,26 @@ def _log_takeover(services: Services, workflow_ids: Collection[str]) -> None:
 def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> list[str]:
     """Put the unfinished workflows of a process back on their queues.
 
+    Those that waited in the own queues of a command go back too, and these queues are deleted.
+
     Returns:
-        Their ids.
+        The ids of the workflows that the process had begun.
 
     """
     pending = dbos.list_workflows(
         executor_id=worker_id, status="PENDING", load_input=False, load_output=False
     )
+    waiting = dbos.list_workflows(
+        status="ENQUEUED", queues_only=True, load_input=False, load_output=False
+    )
+    own = [w for w in waiting if durable.owner_of_queue(w.queue_name) == worker_id]
     by_queue: dict[str, list[str]] = {}
-    for workflow in pending:
-        by_queue.setdefault(workflow.queue_name or RUNS_QUEUE, []).append(workflow.workflow_id)
+    for workflow in [*pending, *own]:
+        queue = durable.shared_queue(workflow.queue_name or RUNS_QUEUE)
+        by_queue.setdefault(queue, []).append(workflow.workflow_id)
     for queue, ids in by_queue.items():
         dbos.resume_workflows(ids, queue_name=queue)
+    for registered in dbos.list_queues():
+        if durable.owner_of_queue(registered.name) == worker_id:
+            dbos.delete_queue(registered.name)
     return [workflow.workflow_id for workflow in pending]

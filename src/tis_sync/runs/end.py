@@ -1,10 +1,8 @@
 """The end of runs and nights: free locks, drop the build, settle alarms, request follow-ups."""
 
-import time
-
 from tis_sync.alarms.catalogue import FAILED, HELD, OVERDUE, SLOW, Resolution
 from tis_sync.alarms.store import Closing
-from tis_sync.durable import step
+from tis_sync.durable import pause, step
 from tis_sync.errors import AlreadyRunningError, TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOB_BY_NAME
@@ -119,7 +117,7 @@ def finish_night(s: Services, night_id: str) -> RunState:
             break
         if not s.history.get(night_id).is_active:
             return RunState.CANCELLED
-        time.sleep(NIGHT_POLL_SECONDS)
+        pause(NIGHT_POLL_SECONDS)
     unsuccessful = [run for run in runs if run.state != RunState.SUCCEEDED]
     state = RunState.SUCCEEDED
     if unsuccessful:

@@ -52,6 +52,7 @@ class Services:
             it is not registered.
         engine: carries out workflows in this process. None: this process does not work, and leaves
             what it requests to workers.
+        wanted: ids (or prefixes of ids) of the runs and workflows that a command waits for.
         partition_slots: limits how many partitions this process handles at the same time.
 
     """
@@ -62,6 +63,7 @@ class Services:
         self.worker_id = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
         self.registration: str | None = None
         self.engine: Engine | None = None
+        self.wanted: set[str] = set()
         self.partition_slots = threading.Semaphore(settings.partitions_at_once)
         self._lock = threading.RLock()
         self._has_notifications = threading.Event()

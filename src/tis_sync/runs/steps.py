@@ -3,7 +3,6 @@
 Every error leaves a step as a `TisSyncError` with a message for people.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import FAILED, Severity
 from tis_sync.db.named_locks import end_holders
-from tis_sync.durable import step
+from tis_sync.durable import pause, step
 from tis_sync.errors import (
     AlreadyRunningError,
     IncompleteBuildError,
@@ -92,7 +91,7 @@ def wait_for_turn(s: Services, run_id: str) -> str | None:
         seen |= {other.job: other.id for other in waiting_for}
         if not s.history.get(run_id).is_active:
             return "cancelled while it was waiting"
-        time.sleep(TURN_SECONDS)
+        pause(TURN_SECONDS)
     if run.trigger in {Trigger.NIGHT, Trigger.SCHEDULE}:
         for name in sorted(ahead):
             last = s.history.get(seen[name]) if name in seen else s.history.last(name)

@@ -120,8 +120,8 @@ def _each(
         # There is nothing to share, so a queue would only add latency.
         return [workflow.function(s, run_id, ranges[0], index)]
     assert s.engine is not None
-    handles = [s.engine.enqueue(workflow, run_id, keys, index) for keys in ranges]
-    return [handle.get_result(polling_interval_sec=RESULT_POLL_SECONDS) for handle in handles]
+    arguments = [(run_id, keys, index) for keys in ranges]
+    return s.engine.results(workflow, arguments, RESULT_POLL_SECONDS)
 
 
 def _end(s: Services, run_id: str, state: RunState, error: str | None) -> RunState:

@@ -162,11 +162,16 @@ class Workers:
         with self._state.write() as connection:
             connection.execute(statement)
 
-    def alive(self) -> list[str]:
-        """The ids of the workers with schedules whose heartbeat is fresh."""
-        statement = sa.select(t.worker.c.id).where(
-            t.worker.c.schedules, t.worker.c.heartbeat_at >= self._stale()
-        )
+    def alive(self, *, all_processes: bool = False) -> list[str]:
+        """The ids of the workers with schedules whose heartbeat is fresh.
+
+        Args:
+            all_processes: also of the processes without schedules, such as commands that work.
+
+        """
+        statement = sa.select(t.worker.c.id).where(t.worker.c.heartbeat_at >= self._stale())
+        if not all_processes:
+            statement = statement.where(t.worker.c.schedules)
         with self._state.read() as connection:
             return list(connection.scalars(statement))
 

@@ -65,7 +65,12 @@ class Command:
     @property
     def workflow_id(self) -> str:
         """The id of its workflow; a retry of a dead command has a new one."""
-        return f"esr-{self.id}-{self.attempts}"
+        return f"{workflow_prefix(self.id)}{self.attempts}"
+
+
+def workflow_prefix(command_id: str) -> str:
+    """How the ids of all workflows of a command begin."""
+    return f"esr-{command_id}-"
 
 
 class Commands:

@@ -1,0 +1,194 @@
+"""Commands hand their work to the process that runs; if none runs, they do it themselves.
+
+A command never carries out what others have requested. If a worker lives, the command only records
+its request, and the worker carries it out. If none does, the command works alone: on its own
+request, with queues of its own. It also resumes what a process that has died left of the same
+request, and takes over when the worker dies in the meantime.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from functools import partial
+
+from dbos import DBOS
+
+from tis_sync import durable, logs
+from tis_sync.home import HomeInUseError, Purpose, home_lock
+from tis_sync.runs import cluster
+from tis_sync.runs.cluster import Components
+from tis_sync.runs.run import NIGHT, Run
+from tis_sync.runs.services import Services
+from tis_sync.runs.workflow import start_night, start_runs
+from tis_sync.settings import Settings
+
+LOOK_SECONDS = 0.5  # how often a command looks whether it has to work itself
+JOIN_SECONDS = 10.0  # how long to wait for its thread to stop
+
+
+class Command:
+    """The work of one command.
+
+    Args:
+        components: what a working process consists of.
+        services: the services of this process.
+
+    """
+
+    def __init__(self, components: Components, services: Services) -> None:
+        self._components = components
+        self._services = services
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="handover", daemon=True)
+        self._work = ExitStack()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Work, unless a worker lives; and look again until `stop` is called."""
+        waits_for = self._work_if_nobody_does()
+        if waits_for is not None:
+            print(f"tis-sync: waiting for the command of process {waits_for}", file=sys.stderr)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop working; what is unfinished goes back to the queues that all workers serve."""
+        self._stop.set()
+        self._thread.join(JOIN_SECONDS)
+        with self._lock:
+            self._work.close()
+
+    def _watch(self) -> None:
+        beat_at = time.monotonic()
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                if self._services.engine is None:
+                    self._work_if_nobody_does()
+                    continue
+                take_up(self._services, self._services.wanted)
+                if time.monotonic() - beat_at >= self._services.settings.heartbeat_seconds:
+                    cluster.refresh_heartbeat(self._services, schedules=False)
+                    beat_at = time.monotonic()
+            except Exception as error:  # noqa: BLE001  the next one may succeed
+                logs.get().warning("handover failed", exc_info=error)
+
+    def _work_if_nobody_does(self) -> int | None:
+        """Start to work if no worker lives.
+
+        Returns:
+            The id of a process whose command has to end first. None: this process works now, or a
+            worker does.
+
+        """
+        s = self._services
+        with self._lock, ExitStack() as stack:
+            if self._stop.is_set():
+                return None
+            if cluster.uses_home(s.settings):
+                try:
+                    stack.enter_context(home_lock(s.settings.home, Purpose.COMMAND))
+                except HomeInUseError as error:
+                    return error.owner.process if error.owner.purpose == Purpose.COMMAND else None
+            if not s.settings.embedded_state and cluster.live_workers(s):
+                return None
+            stack.callback(cluster.deregister_worker, s)
+            cluster.register_worker(s, schedules=False)
+            engine = durable.launch(
+                s.settings,
+                s,
+                s.worker_id,
+                self._components.workflows,
+                self._components.queues(s.settings),
+                alone=True,
+            )
+            stack.callback(durable.shut_down, engine, 0)
+            s.engine = engine
+            take_up(s, s.wanted)
+            self._work = stack.pop_all()
+        return None
+
+
+@contextmanager
+def command_session(
+    components: Components,
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] | None = None,
+) -> Iterator[Services]:
+    """Have what is requested in the block carried out: by the workers, or else by this process.
+
+    Args:
+        components: what a working process consists of.
+        settings: the configuration.
+        clock: returns the current time. None: the machine's clock.
+
+    Raises:
+        UnreachableError: the state database does not answer.
+
+    """
+    with ExitStack() as stack:
+        services = Services(settings, clock)
+        stack.callback(services.close)
+        history = services.history
+        logs.to_history(lambda run, level, text: history.log(run, services.clock(), level, text))
+        stack.callback(logs.to_history, None)
+        command = Command(components, services)
+        stack.callback(command.stop)
+        command.start()
+        yield services
+
+
+def take_up(s: Services, wanted: Collection[str]) -> int:
+    """Carry out here what dead processes left unfinished of the wanted work.
+
+    Args:
+        s: settings, clock and servers; this process works.
+        wanted: ids of runs and of workflows, or prefixes of ids.
+
+    Returns:
+        The number of workflows taken up.
+
+    """
+    if s.engine is None or not wanted:
+        return 0
+    runs = [run.id for run_id in tuple(wanted) for run in s.history.family(run_id)]
+    prefixes = [*dict.fromkeys([*wanted, *runs])]
+    find = partial(
+        DBOS.list_workflows, status=durable.UNFINISHED, load_input=False, load_output=False
+    )
+    found = [*find(workflow_id_prefix=prefixes), *find(parent_workflow_id=prefixes)]
+    living = {s.worker_id, *s.workers.alive(all_processes=True)}
+    if s.settings.embedded_state:
+        living = {s.worker_id}  # we hold the lock of the home
+    has_workers = not s.settings.embedded_state and bool(cluster.live_workers(s))
+    left = {
+        w.workflow_id: w
+        for w in found
+        if not _is_taken(w.executor_id if w.status == "PENDING" else None, w.queue_name, living)
+        and not (has_workers and w.status != "PENDING" and not durable.owner_of_queue(w.queue_name))
+    }
+    s.engine.adopt(left.values())
+    return len(left)
+
+
+def _is_taken(executor: str | None, queue: str | None, living: Collection[str]) -> bool:
+    """Whether a living process carries out a workflow, or has it in a queue of its own."""
+    return executor in living or durable.owner_of_queue(queue) in living
+
+
+def is_interrupted(s: Services, run: Run) -> bool:
+    """Whether this process works, and no living process carries out this active run.
+
+    If so, the run is carried out here from now on.
+    """
+    if s.engine is None:
+        return False
+    if DBOS.get_workflow_status(run.id) is not None:
+        return take_up(s, [run.id]) > 0
+    if run.job == NIGHT:
+        start_night(s, run.id)
+    else:
+        start_runs(s, [run.id])
+    return True
