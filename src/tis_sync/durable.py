@@ -396,9 +396,7 @@ def shut_down(engine: Engine, wait_seconds: int) -> None:
         return
     timer = threading.Timer(wait_seconds, engine.work.stop, (STEP_SECONDS,))
     timer.start()
-    DBOS.destroy(
-        destroy_registry=True, workflow_completion_timeout_sec=wait_seconds + STEP_SECONDS
-    )
+    DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=wait_seconds + STEP_SECONDS)
     timer.cancel()
     engine.work.stop(STEP_SECONDS)
 

@@ -9,7 +9,7 @@ request, and takes over when the worker dies in the meantime.
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ from dbos import DBOS
 
 from tis_sync import durable, logs
 from tis_sync.home import HomeInUseError, Purpose, home_lock
+from tis_sync.jobs.catalogue import JOB_BY_NAME, upstream
 from tis_sync.runs import cluster
 from tis_sync.runs.cluster import Components
 from tis_sync.runs.run import NIGHT, Run
@@ -104,7 +105,7 @@ class Command:
                 alone=True,
             )
             stack.callback(durable.shut_down, engine, 0)
-            s.engine = engine
+            s.work_with(engine)
             take_up(s, s.wanted)
             self._work = stack.pop_all()
         return None
@@ -141,7 +142,10 @@ def command_session(
 
 
 def take_up(s: Services, wanted: Collection[str]) -> int:
-    """Carry out here what dead processes left unfinished of the wanted work.
+    """Carry out here what no living process does of the wanted work, and of what it waits for.
+
+    Dead processes may have left it unfinished. Runs that the wanted ones wait for may also be those
+    of another command, which waits for this one to end.
 
     Args:
         s: settings, clock and servers; this process works.
@@ -153,8 +157,9 @@ def take_up(s: Services, wanted: Collection[str]) -> int:
     """
     if s.engine is None or not wanted:
         return 0
-    runs = [run.id for run_id in tuple(wanted) for run in s.history.family(run_id)]
-    prefixes = [*dict.fromkeys([*wanted, *runs])]
+    family = [run for run_id in tuple(wanted) for run in s.history.family(run_id)]
+    ahead = s.history.all_active(_upstream_of(family))
+    prefixes = [*dict.fromkeys([*wanted, *(run.id for run in [*family, *ahead])])]
     find = partial(
         DBOS.list_workflows, status=durable.UNFINISHED, load_input=False, load_output=False
     )
@@ -171,6 +176,14 @@ def take_up(s: Services, wanted: Collection[str]) -> int:
     }
     s.engine.adopt(left.values())
     return len(left)
+
+
+def _upstream_of(runs: Iterable[Run]) -> set[str]:
+    """The names of the jobs whose active runs these runs may wait for."""
+    active = [run for run in runs if run.is_active]
+    if any(run.job == NIGHT for run in active):
+        return set(JOB_BY_NAME)
+    return {name for run in active for name in upstream(JOB_BY_NAME[run.job])}
 
 
 def _is_taken(executor: str | None, queue: str | None, living: Collection[str]) -> bool:

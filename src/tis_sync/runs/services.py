@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from tis_sync.state.clock import time_of
 from tis_sync.state.database import open_state
 from tis_sync.state.liveness import Fence, Workers
 
+REQUESTS_KEPT = 1_000  # more than a command makes; a console that does not work never needs them
 TCS_DIALECTS = {"sqlite", "mysql", "mariadb"}
 
 
@@ -53,6 +55,7 @@ class Services:
         engine: carries out workflows in this process. None: this process does not work, and leaves
             what it requests to workers.
         wanted: ids (or prefixes of ids) of the runs and workflows that a command waits for.
+        requests: what this process has left to workers: workflow, argument, id, partition key.
         partition_slots: limits how many partitions this process handles at the same time.
 
     """
@@ -64,6 +67,7 @@ class Services:
         self.registration: str | None = None
         self.engine: Engine | None = None
         self.wanted: set[str] = set()
+        self.requests: deque[tuple[Workflow, str, str, str | None]] = deque(maxlen=REQUESTS_KEPT)
         self.partition_slots = threading.Semaphore(settings.partitions_at_once)
         self._lock = threading.RLock()
         self._has_notifications = threading.Event()
@@ -191,10 +195,21 @@ class Services:
 
         """
         if self.engine is None:
+            self.requests.append((workflow, argument, workflow_id, partition))
             enqueue_remotely(self.settings, workflow, argument, workflow_id, partition)
         else:
             self.engine.wake()
             self.engine.enqueue(workflow, argument, workflow_id=workflow_id, partition=partition)
+
+    def work_with(self, engine: Engine) -> None:
+        """Work in this process from now on, also on what it has left to workers so far.
+
+        A request that no worker has been told of, because none has ever run, starts here.
+        """
+        self.engine = engine
+        for workflow, argument, workflow_id, partition in tuple(self.requests):
+            engine.enqueue(workflow, argument, workflow_id=workflow_id, partition=partition)
+        self.requests.clear()
 
     def close(self) -> None:
         """Close the databases that were opened."""
