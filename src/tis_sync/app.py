@@ -73,6 +73,7 @@ COMPONENTS = Components(
     recoveries=(
         workflow.recover_runs,
         steps.prolong_java_locks,
+        cluster.drop_workspaces,
         export_workflow.recover_commands,
     ),
     is_idle=is_idle,

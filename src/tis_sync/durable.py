@@ -31,6 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from tis_sync.db.driver_errors import as_transient_error
 from tis_sync.errors import TisSyncError, is_panic
 from tis_sync.logs import get, reason_of, report
+from tis_sync.memory import limit_arenas
 from tis_sync.settings import Settings
 
 P = ParamSpec("P")
@@ -343,6 +344,7 @@ def launch(
             requested, and others carry out nothing that it requests.
 
     """
+    limit_arenas()
     all_workflows = tuple(workflows)
     DBOS(
         config={

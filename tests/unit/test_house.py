@@ -42,7 +42,7 @@ LAYERS = (
     ("state",),
     ("db",),
     ("logs",),
-    ("settings", "extras", "home"),
+    ("settings", "extras", "home", "memory"),
     ("errors", "setting_forms"),
 )
 # `runs` stands above `demo` so that `demo` may import jobs; no package but `cli` imports `demo`.

@@ -35,9 +35,9 @@ class Workspace:
 
     def keep(self, keys: KeyRange, plan: Plan | IndexPlan) -> None:
         """Keep a plan until it is applied, if there is room for it."""
-        frames = [v for v in vars(plan).values() if isinstance(v, pl.DataFrame)]
-        size = int(sum(frame.estimated_size() for frame in frames))
+        size = _size(plan)
         with self._lock:
+            self._remove(keys)
             if self._bytes + size <= PLAN_BYTES_KEPT:
                 self._plans[keys] = plan
                 self._bytes += size
@@ -45,7 +45,13 @@ class Workspace:
     def take(self, keys: KeyRange) -> Plan | IndexPlan | None:
         """Remove and return the plan of a partition; None if it was not kept."""
         with self._lock:
-            return self._plans.pop(keys, None)
+            return self._remove(keys)
+
+    def _remove(self, keys: KeyRange) -> Plan | IndexPlan | None:
+        plan = self._plans.pop(keys, None)
+        if plan is not None:
+            self._bytes -= _size(plan)
+        return plan
 
 
 class Workspaces:
@@ -85,11 +91,23 @@ class Workspaces:
                 _trim(self._nights, NIGHTS_KEPT)
             return self._workspaces[run_id]
 
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs and nights that have something here."""
+        with self._lock:
+            return [*self._workspaces, *self._nights]
+
     def drop(self, run_id: str) -> None:
         """Drop the workspace of a run, or the reads that the runs of a night share."""
         with self._lock:
             self._workspaces.pop(run_id, None)
             self._nights.pop(run_id, None)
+
+
+def _size(plan: Plan | IndexPlan) -> int:
+    """The memory of a plan's frames, in bytes."""
+    frames = [value for value in vars(plan).values() if isinstance(value, pl.DataFrame)]
+    return int(sum(frame.estimated_size() for frame in frames))
 
 
 def _trim(kept: OrderedDict[str, Any], most: int) -> None:

@@ -37,7 +37,7 @@ class Components:
         schedules: what starts automatically.
         monitors: carried out regularly by one scheduler; they open and close alarms.
         recoveries: called at the start and with every heartbeat; they queue what a dead process
-            recorded but never queued.
+            recorded but never queued, and free what ended runs have left in memory.
         is_idle: whether nothing is queued or running, so that the queues can be polled rarely.
         consumers: context managers that last as long as a scheduler's session (the message
             consumer).
@@ -215,6 +215,14 @@ def take_over_stale(services: Services, *, all_others: bool = False) -> int:
         _log_takeover(services, ids)
         services.workers.remove(worker_id, claimed_by=services.worker_id)
     return len(dead)
+
+
+def drop_workspaces(services: Services) -> None:
+    """Free what this process keeps for runs that have ended, here or on another worker."""
+    kept = services.workspaces.run_ids
+    if kept:
+        for run_id in set(kept) - services.history.active_among(kept):
+            services.workspaces.drop(run_id)
 
 
 def _log_takeover(services: Services, workflow_ids: Collection[str]) -> None:

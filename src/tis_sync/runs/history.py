@@ -322,6 +322,13 @@ class History:
         """The active runs of the given jobs; dry runs do not count."""
         return self._runs(sa.select(t.run).where(t.run.c.active_job.in_(jobs)))
 
+    def active_among(self, run_ids: Collection[str]) -> set[str]:
+        """Those of these runs that are queued or running."""
+        active = t.run.c.state.in_([RunState.QUEUED, RunState.RUNNING])
+        statement = sa.select(t.run.c.id).where(t.run.c.id.in_(run_ids), active)
+        with self._state.read() as connection:
+            return set(connection.scalars(statement))
+
     def many(self, run_ids: Sequence[str]) -> list[Run]:
         """Runs by their full ids, in the order of the ids."""
         found = {run.id: run for run in self._runs(sa.select(t.run).where(t.run.c.id.in_(run_ids)))}
