@@ -6,12 +6,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
-from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
+from concurrent_log_handler import ConcurrentRotatingFileHandler
 
-from tis_sync.errors import TisSyncError
+from tis_sync.errors import TisSyncError, UsageError
 from tis_sync.settings import LogFormat, Settings
 
 ROTATED_FILES = 5
@@ -59,15 +60,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
     out = stream or sys.stdout
     handlers: list[logging.Handler] = [logging.StreamHandler(out)]
     if settings.log_file is not None:
-        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            RotatingFileHandler(
-                settings.log_file,
-                maxBytes=settings.log_file_bytes,
-                backupCount=ROTATED_FILES,
-                encoding="utf-8",
-            )
-        )
+        handlers.append(_file_handler(settings.log_file, settings.log_file_bytes))
     for handler in handlers:
         handler.setLevel(level)
         colors = handler is handlers[0] and out.isatty()
@@ -99,6 +92,24 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in SILENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _file_handler(file: Path, most_bytes: int) -> logging.Handler:
+    """A handler for a file that several processes write and rotate.
+
+    Raises:
+        UsageError: the file cannot be written.
+
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return ConcurrentRotatingFileHandler(
+            str(file), maxBytes=most_bytes, backupCount=ROTATED_FILES, encoding="utf-8"
+        )
+    except OSError as error:
+        raise UsageError(
+            f"TIS_SYNC_LOG_FILE={str(file)!r} cannot be written: {error.strerror}."
+        ) from None
 
 
 def get(name: str = OWN_LOGGER) -> Any:
@@ -139,8 +150,14 @@ class HistoryHandler(logging.Handler):
         """Pass on a line if it belongs to a run."""
         event = record.msg
         if isinstance(event, dict) and "run_id" in event:
-            rest = " ".join(f"{k}={v}" for k, v in event.items() if k not in NOT_IN_HISTORY)
-            self._sink(event["run_id"], event["level"], f"{event['event']} {rest}".strip())
+            rest = " ".join(
+                f"{k}={v}" for k, v in event.items() if k not in NOT_IN_HISTORY and v is not None
+            )
+            try:
+                self._sink(event["run_id"], event["level"], f"{event['event']} {rest}".strip())
+            except Exception as error:  # noqa: BLE001  a line that is lost must not fail the run
+                lost = "a line of a run did not reach its history: %s: %s"
+                logging.getLogger(OWN_LOGGER).warning(lost, type(error).__name__, reason_of(error))
 
 
 def report(event: str, error: BaseException, **details: object) -> None:
@@ -217,4 +234,6 @@ def _render_exception(exc_info: Any) -> str:
 
 def _without_run_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event.pop("run_id", None)  # `run` contains a prefix of it, which is enough for people
+    for name in [name for name, value in event.items() if value is None]:
+        del event[name]
     return event

@@ -1,6 +1,9 @@
 """Logging: lines of runs go to their history, and DBOS does not repeat errors that we report."""
 
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from copy import copy
 from datetime import date
@@ -16,8 +19,8 @@ from dbos import DBOS
 from tis_sync import durable, logs
 from tis_sync.db.database import connect
 from tis_sync.durable import Queue, Workflow, step
-from tis_sync.errors import TisSyncError
-from tis_sync.settings import Settings
+from tis_sync.errors import TisSyncError, UsageError
+from tis_sync.settings import LogFormat, Settings
 
 QUEUE = Queue("test_logs", 1)
 
@@ -222,3 +225,65 @@ def test_a_second_history_replaces_the_first() -> None:
     finally:
         logs.to_history(None)
     assert (first, second) == ([], ["once"])
+
+
+def test_a_history_that_fails_does_not_fail_the_run(lines: Lines) -> None:
+    def outage(*_: str) -> None:
+        raise TisSyncError("The state database does not answer.")
+
+    logs.to_history(outage)
+    try:
+        with logs.run_log("12345678-run") as log:
+            log.info("planned")
+            log.error("failed")
+    finally:
+        logs.to_history(None)
+    lost = [r.getMessage() for r in lines.records if "did not reach its history" in r.getMessage()]
+    assert len(lost) == 2
+    assert "The state database does not answer." in lost[0]
+
+
+def test_a_value_that_is_missing_is_not_logged(tmp_path: Path) -> None:
+    file, history = tmp_path / "log", list[str]()
+    logs.configure(Settings(home=tmp_path, log_file=file, log_format=LogFormat.JSON))
+    logs.to_history(lambda _, __, text: history.append(text))
+    try:
+        with logs.run_log("12345678-run") as log:
+            log.info("succeeded", error=None, added=0)
+    finally:
+        logs.to_history(None)
+    assert history == ["succeeded added=0"]
+    assert "error" not in file.read_text()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tis_sync import logs
+from tis_sync.settings import Settings
+settings = Settings(home=Path("."), log_file=Path(sys.argv[1]), log_file_bytes=10_000)
+logs.configure(settings, stream=sys.stderr)
+for number in range(100):
+    logs.get().info(f"line {sys.argv[2]}-{number:03}")
+"""
+
+
+def test_several_processes_rotate_the_same_file_and_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tis-sync.log"
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(file), str(number)], stderr=subprocess.DEVNULL
+        )
+        for number in range(3)
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    files = sorted(tmp_path.glob("tis-sync.log*"))
+    assert len(files) > 1
+    found = re.findall(r"line (\d-\d{3})", "".join(f.read_text() for f in files))
+    assert sorted(found) == [f"{w}-{n:03}" for w in range(3) for n in range(100)]
+
+
+def test_a_log_file_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"TIS_SYNC_LOG_FILE='.*' cannot be written: "):
+        logs.configure(Settings(home=tmp_path, log_file=tmp_path / "file" / "log"))
