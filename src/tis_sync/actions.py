@@ -7,7 +7,7 @@ acts on a request.
 import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -48,9 +48,7 @@ def run_job(
         AlreadyRunningError: the job has an active run.
 
     """
-    detail = {name: value for name, value in asdict(options).items() if name != "follow_ups"}
-    detail["without follow-ups"] = not options.follow_ups
-    with _audited(s, actor, "run", job.name, detail):
+    with _audited(s, actor, "run", job.name, {"options": str(options)} if str(options) else {}):
         run = request_run(
             s,
             job,

@@ -39,9 +39,8 @@ from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.schedule import PREFIX, schedule_states
 from tis_sync.runs.services import Services
 from tis_sync.search.model import IndexSpec
-from tis_sync.settings import Settings
+from tis_sync.settings import Settings, unknown_setting_hint, unknown_settings
 from tis_sync.state import privileges as state_privileges
-from tis_sync.settings import unknown_setting_hint, unknown_settings
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
 from tis_sync.state.privileges import DBOS_SCHEMA
 from tis_sync.tcs import schema

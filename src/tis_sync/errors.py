@@ -11,11 +11,13 @@ class TisSyncError(Exception):
     Attributes:
         exit_code: the exit code of the command line.
         transient: whether the cause may disappear without help, so that a retry makes sense.
+        harms_users: whether a run that fails of it leaves its work undone, so that it is an alarm.
 
     """
 
     exit_code = 1
     transient = False
+    harms_users = True
 
 
 class UsageError(TisSyncError):
@@ -87,9 +89,15 @@ class HeldError(TisSyncError):
 
 
 class LockedError(TisSyncError):
-    """Someone else holds a lock that we need: the Java service, or another transaction."""
+    """Another transaction holds a lock that we need."""
 
     transient = True
+
+
+class JavaRunsError(LockedError):
+    """The Java service is running the job, so its work is done all the same."""
+
+    harms_users = False
 
 
 def is_panic(error: BaseException) -> bool:

@@ -43,7 +43,7 @@ class Command:
         self._components = components
         self._services = services
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="handover", daemon=True)
+        self._thread = threading.Thread(target=self._look, name="handover", daemon=True)
         self._work = ExitStack()
         self._lock = threading.Lock()
 
@@ -61,14 +61,14 @@ class Command:
         with self._lock:
             self._work.close()
 
-    def _watch(self) -> None:
+    def _look(self) -> None:
         beat_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 if self._services.engine is None:
                     self._work_if_nobody_does()
                     continue
-                take_up(self._services, self._services.wanted)
+                take_up(self._services, self._services.awaited)
                 if time.monotonic() - beat_at >= self._services.settings.heartbeat_seconds:
                     cluster.refresh_heartbeat(self._services, schedules=False)
                     beat_at = time.monotonic()
@@ -106,7 +106,7 @@ class Command:
             )
             stack.callback(durable.shut_down, engine, 0)
             s.work_with(engine)
-            take_up(s, s.wanted)
+            take_up(s, s.awaited)
             self._work = stack.pop_all()
         return None
 
@@ -141,7 +141,7 @@ def command_session(
         yield services
 
 
-def take_up(s: Services, wanted: Collection[str]) -> int:
+def take_up(s: Services, awaited: Collection[str]) -> int:
     """Carry out here what no living process does of the wanted work, and of what it waits for.
 
     Dead processes may have left it unfinished. Runs that the wanted ones wait for may also be those
@@ -149,29 +149,29 @@ def take_up(s: Services, wanted: Collection[str]) -> int:
 
     Args:
         s: settings, clock and servers; this process works.
-        wanted: ids of runs and of workflows, or prefixes of ids.
+        awaited: ids of runs and of workflows, or prefixes of ids.
 
     Returns:
         The number of workflows taken up.
 
     """
-    if s.engine is None or not wanted:
+    if s.engine is None or not awaited:
         return 0
-    family = [run for run_id in tuple(wanted) for run in s.history.family(run_id)]
+    family = [run for run_id in tuple(awaited) for run in s.history.family(run_id)]
     ahead = s.history.all_active(_upstream_of(family))
-    prefixes = [*dict.fromkeys([*wanted, *(run.id for run in [*family, *ahead])])]
+    prefixes = [*dict.fromkeys([*awaited, *(run.id for run in [*family, *ahead])])]
     find = partial(
         DBOS.list_workflows, status=durable.UNFINISHED, load_input=False, load_output=False
     )
     found = [*find(workflow_id_prefix=prefixes), *find(parent_workflow_id=prefixes)]
-    living = {s.worker_id, *s.workers.alive(all_processes=True)}
+    processes = {s.worker_id, *s.workers.alive(all_processes=True)}
     if s.settings.embedded_state:
-        living = {s.worker_id}  # we hold the lock of the home
+        processes = {s.worker_id}  # we hold the lock of the home
     has_workers = not s.settings.embedded_state and bool(cluster.live_workers(s))
     left = {
         w.workflow_id: w
         for w in found
-        if not _is_taken(w.executor_id if w.status == "PENDING" else None, w.queue_name, living)
+        if not _is_taken(w.executor_id if w.status == "PENDING" else None, w.queue_name, processes)
         and not (has_workers and w.status != "PENDING" and not durable.owner_of_queue(w.queue_name))
     }
     s.engine.adopt(left.values())
@@ -186,9 +186,9 @@ def _upstream_of(runs: Iterable[Run]) -> set[str]:
     return {name for run in active for name in upstream(JOB_BY_NAME[run.job])}
 
 
-def _is_taken(executor: str | None, queue: str | None, living: Collection[str]) -> bool:
+def _is_taken(executor: str | None, queue: str | None, processes: Collection[str]) -> bool:
     """Whether a living process carries out a workflow, or has it in a queue of its own."""
-    return executor in living or durable.owner_of_queue(queue) in living
+    return executor in processes or durable.owner_of_queue(queue) in processes
 
 
 def is_interrupted(s: Services, run: Run) -> bool:

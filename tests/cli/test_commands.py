@@ -73,6 +73,36 @@ def test_history_and_show_report_every_run(program: Program, demo: Result) -> No
     assert program("history", "--job", "night", "--json").json[0]["job"] == "night"
 
 
+def test_options_are_shown_as_on_the_command_line_and_missing_values_are_left_out(
+    program: Program, demo: Result
+) -> None:
+    (dry,) = program("run", "PersonOwnerRebuildJob", "--dry-run", "--rebuild", "--json").json
+    text = program("show", dry["id"]).out
+    assert re.search(r"options: +--dry-run --rebuild$", text, re.MULTILINE)
+    assert not re.search(r"(None|error:)", text)
+    log = program("show", dry["id"], "--log").out
+    assert "None" not in log
+    newest = program("history", "--limit", "1").out.splitlines()[-1]
+    assert re.search(r"dry run .* - +[\d.]+$", newest), newest  # it has written nothing
+
+
+def test_json_is_all_that_a_command_prints_on_stdout(program: Program, demo: Result) -> None:
+    for arguments in (
+        ("night",),
+        ("run", "PersonOwnerRebuildJob"),
+        ("verify", "PersonOwnerRebuildJob"),
+        ("esr", "export", "KSS"),
+        ("esr", "generate"),
+        ("esr", "dead", "retry", "--all"),
+        ("history",),
+        ("status",),
+        ("doctor",),
+    ):
+        result = program(*arguments, "--json")
+        json.loads(result.out)
+        assert result.err == "", arguments
+
+
 def test_status_fails_while_an_alarm_is_open(program: Program, demo: Result) -> None:
     result = program("status")
     assert result.code == 1

@@ -44,6 +44,10 @@ def test_records_are_generated_exported_and_explained(program: Program, data: Re
     table = program("esr", "file", names["WES"])
     assert "deanery WES" in table.out
     assert "lastName" in table.out
+    beyond = program("esr", "file", names["WES"], "--line", "9999")
+    assert (beyond.code, "no record in line 9999" in beyond.err) == (2, True)
+    only = program("esr", "file", names["WES"], "--line", "2", "--json").json
+    assert [record["line"] for record in only["records"]] == [2]
     line = program("esr", "file", names["WES"], "--line", "2")
     assert re.search(r"postcode +[A-Z]", line.out)
     first = unsent[0]["placement_id"]

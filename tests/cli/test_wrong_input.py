@@ -257,9 +257,9 @@ def test_a_full_disk_during_a_build_keeps_the_old_index(program: Program, tmp_pa
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
-def test_a_second_embedded_process_gets_one_line(program: Program, tmp_path: Path) -> None:
+def test_a_second_embedded_worker_gets_one_line(program: Program, tmp_path: Path) -> None:
     with home_lock(tmp_path / "home"):
-        result = program("night")
+        result = program("work")
     expect_one_line(
         result, USAGE, "in use by another tis-sync process", str(os.getpid()), "PostgreSQL"
     )
@@ -315,3 +315,35 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == USAGE
     assert "Traceback" in result.stderr
+
+
+def test_a_missing_database_gets_one_line(program: Program, postgresql: str) -> None:
+    expect_one_line(
+        program("history", state_url=f"{postgresql}_not"),
+        FAILED,
+        "no such database; create it",
+        "TIS_SYNC_STATE_URL",
+    )
+
+
+def test_a_misspelt_setting_is_reported_by_every_command_and_by_doctor(program: Program) -> None:
+    result = program("jobs", nihgt_times="{}")
+    expect_one_line(result, 0, "TIS_SYNC_NIHGT_TIMES is not a setting", "TIS_SYNC_NIGHT_TIMES?")
+    findings = program("doctor", "--json", nihgt_times="{}").json
+    (found,) = [f for f in findings if f["name"] == "setting TIS_SYNC_NIHGT_TIMES"]
+    assert found["state"] == "drifted"
+    assert "TIS_SYNC_NIGHT_TIMES" in found["remedy"]
+
+
+def test_malformed_json_in_a_setting_gets_one_line(program: Program) -> None:
+    expect_one_line(
+        program("jobs", night_times="{oops}"), USAGE, "TIS_SYNC_NIGHT_TIMES='{oops}'", "not JSON"
+    )
+
+
+def test_another_number_of_people_is_refused_if_there_are_some(program: Program) -> None:
+    assert program("demo", "--people", "40", "--data-only").code == 0
+    refused = program("demo", "--people", "100", "--data-only")
+    expect_one_line(refused, USAGE, "already contains 40 people, not 100", "TIS_SYNC_HOME")
+    assert program("demo", "--data-only").code == 0
+    assert program("demo", "--people", "40", "--data-only").code == 0

@@ -27,6 +27,7 @@ def test_a_job_that_the_java_service_runs_is_not_run_here(tcs: World, tmp_path: 
         assert run.state == "failed"
         assert "Already running" in (run.error or "")
         assert "java-host" in (run.error or "")
+        assert services.alarms.open_alarms() == []  # the Java service does the work
         shedlock.release(tcs.database, LOCK, "java-host", NOW)
         (run,) = run_job(services, "PersonOwnerRebuildJob", follow_ups=False)
         assert run.state == "succeeded"

@@ -55,11 +55,18 @@ def past_nights(s: Services, days: int, seconds: float = 60.0) -> None:
         connection.execute(sa.insert(t.run), rows)
 
 
-def end_run(s: Services, job: str, state: RunState, seconds: float, at: datetime) -> None:
-    """Record a run of this night that has ended."""
+def end_run(
+    s: Services,
+    job: str,
+    state: RunState,
+    seconds: float,
+    at: datetime,
+    trigger: Trigger = Trigger.SCHEDULE,
+) -> None:
+    """Record a run of today that has ended."""
     run = s.history.request(
         job,
-        trigger=Trigger.MANUAL,
+        trigger=trigger,
         requested_by="x",
         as_of=AsOf.on(at.date()),
         options=RunOptions(),
@@ -120,6 +127,19 @@ def test_a_night_is_compared_with_the_usual_one(idle: Services) -> None:
     assert persons.unfinished == [f"{trusts} failed"]
     assert (posts.alias, posts.is_complete) == ("posts", False)
     assert page.indexes[1].error == "posts does not answer"
+
+
+def test_a_run_that_somebody_started_is_not_shown_as_one_of_this_night(idle: Services) -> None:
+    past_nights(idle, 3)
+    owner, funding = "PersonOwnerRebuildJob", "PostFundingStatusSyncJob"
+    end_run(idle, owner, RunState.SUCCEEDED, 70, NOW)
+    for job in (owner, funding):
+        end_run(idle, job, RunState.SUCCEEDED, 5, NOW + timedelta(hours=1), Trigger.MANUAL)
+    page = tonight(idle, lambda: {"persons": 3, "posts": 3})
+    entries = {entry.job.name: entry for entry in page.jobs}
+    assert (entries[owner].seconds, entries[owner].state) == (70, RunState.SUCCEEDED)
+    assert (entries[funding].seconds, entries[funding].of_night) == (None, None)
+    assert entries[funding].state == RunState.SUCCEEDED  # its newest run today
 
 
 def test_before_the_first_night_no_job_has_run(idle: Services) -> None:

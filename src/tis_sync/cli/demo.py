@@ -31,7 +31,9 @@ SEARCH_TEXT, SEARCH_FILTER = "mul", "grade=ST3"
 
 def demo(
     *,
-    people: Annotated[int, typer.Option(min=1, help="How many people to create.")] = PEOPLE,
+    people: Annotated[
+        int | None, typer.Option(min=1, help=f"How many people to create. Default: {PEOPLE:,}.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="A different seed gives different data.")] = 1,
     data_only: Annotated[
         bool, typer.Option("--data-only", help="Only create the data; run nothing.")
@@ -45,7 +47,7 @@ def demo(
 ) -> None:
     """Create a synthetic TCS (once), run a whole night on it, search, and export to ESR."""
     settings = load_settings()
-    _make_data(settings, Size(people, seed), legacy_state=legacy_state)
+    _make_data(settings, people, seed, legacy_state=legacy_state)
     if data_only:
         return
     night = follow_night(settings, RunOptions())
@@ -57,11 +59,12 @@ def demo(
     raise typer.Exit(exit_code(night))
 
 
-def _make_data(settings: Settings, size: Size, *, legacy_state: bool) -> None:
+def _make_data(settings: Settings, people: int | None, seed: int, *, legacy_state: bool) -> None:
     """Fill TCS, unless it is embedded and already contains people.
 
     Raises:
-        UsageError: TCS is not embedded and already contains people.
+        UsageError: TCS already contains people, and is not embedded, or another number was asked
+            for.
 
     """
     s = Services(settings)
@@ -71,11 +74,17 @@ def _make_data(settings: Settings, size: Size, *, legacy_state: bool) -> None:
             f"TCS already contains {existing:,} people, and synthetic data is only written into an "
             "empty database. To run the night on the existing data: `tis-sync night`."
         )
+    if existing and people not in {None, existing}:
+        raise UsageError(
+            f"TCS already contains {existing:,} people, not {people:,}. Leave --people out to use "
+            f"them, or set TIS_SYNC_HOME to a new folder (now {settings.home}) to create others."
+        )
     if existing:
         out.print(f"Synthetic TCS with {existing:,} people: it already exists.")
     else:
         started = time.monotonic()
         derive = legacy_tables if legacy_state else None
+        size = Size(people or PEOPLE, seed)
         rows = generate(s.tcs(), size, s.clock().date(), derive)
         out.print(
             f"Synthetic TCS with {size.people:,} people: {sum(rows.values()):,} rows "

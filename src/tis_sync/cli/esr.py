@@ -232,7 +232,7 @@ def wait_for_commands(s: Services, ids: list[str]) -> list[File]:
 
     """
     commands = Commands(s.state)
-    s.wanted.update(workflow_prefix(command_id) for command_id in ids)
+    s.awaited.update(workflow_prefix(command_id) for command_id in ids)
     printed: set[tuple[str, str]] = set()
     while any(command.state in ACTIVE for command in commands.many(ids)):
         for command in commands.many(ids):
@@ -291,6 +291,12 @@ def show_file(
     file = get_file(s.state, name)
     contents = read_contents(s.state, settings, file)
     records = contents.records
+    if line is not None:
+        records = records.filter(pl.col("line") == line)
+        if records.is_empty():
+            lines = contents.records["line"].to_list()
+            among = f"in lines {lines[0]} to {lines[-1]}" if lines else "none"
+            raise UsageError(f"{name} has no record in line {line}; its records are {among}.")
     if json:
         as_json(
             {
@@ -304,7 +310,7 @@ def show_file(
         ", ".join(f"{field} {value}" for field, value in contents.header.items()), markup=False
     )
     if line is not None:
-        for record in records.filter(pl.col("line") == line).to_dicts():
+        for record in records.to_dicts():
             table(None, ("field", "value"), [(k, v) for k, v in record.items() if v is not None])
         return
     columns = _main_columns(records, settings, file)

@@ -156,7 +156,7 @@ def list_runs(
                 r.requested_by,
                 r.created_at,
                 r.state,
-                r.written,
+                None if r.options.dry_run else r.written,
                 r.seconds,
             )
             for r in runs
@@ -192,7 +192,7 @@ def show_run(
         ("requested by", chosen.requested_by),
         ("today", as_of.today),
         ("days", days),
-        ("options", chosen.options),
+        ("options", str(chosen.options) or None),
         ("considered", chosen.considered),
         ("added", chosen.added),
         ("changed", chosen.changed),
@@ -201,7 +201,8 @@ def show_run(
         ("seconds", chosen.seconds),
         ("error", chosen.error),
     ):
-        out.print(f"{name + ':':14} {'-' if value is None else value}", markup=False)
+        if value is not None:
+            out.print(f"{name + ':':14} {value}", markup=False)
     for phase, at in s.history.phases(chosen.id):
         out.print(f"  {at:%H:%M:%S} {phase}")
     for record in s.history.set_aside(chosen.id):

@@ -128,7 +128,7 @@ def follow(s: Services, run_id: str, *, json: bool = False) -> Run:
         The run as it ended.
 
     """
-    s.wanted.add(run_id)
+    s.awaited.add(run_id)
     console = progress_out if json else out
     if console.is_terminal:
         return _follow_live(s.history, run_id, console)

@@ -1,5 +1,6 @@
 """Commands that start and control runs, and control schedules."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from tis_sync.cli.output import (
     table,
 )
 from tis_sync.cli.process import actor
-from tis_sync.errors import AlreadyRunningError, HeldError
+from tis_sync.errors import AlreadyRunningError, HeldError, TisSyncError
 from tis_sync.handover import is_interrupted
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named, night_order
@@ -56,7 +57,8 @@ def follow_night(settings: Settings, options: RunOptions, *, json: bool = False)
             runs_table(runs)
             seconds = f" in {ended.seconds:.1f} s" if ended.seconds is not None else ""
             out.print(f"The night {ended.state}{seconds}.")
-        retention.prune(s)
+        with suppress(TisSyncError):  # it is logged, and tried again tomorrow
+            retention.prune(s)
     run_errors(runs)
     return ended
 

@@ -52,7 +52,7 @@ def explain(cause: Cause, where: str, setting: str, reason: str) -> TisSyncError
         case Cause.ACCESS_DENIED:
             return UnreachableError(f"{where} refuses the user or password; check {setting}.")
         case Cause.NO_DATABASE:
-            return UnreachableError(f"{where}: no such database; check {setting}.")
+            return UnreachableError(f"{where}: no such database; create it, or check {setting}.")
         case Cause.NO_PRIVILEGE:
             return TisSyncError(f"{where}: the user lacks a privilege: {reason}.")
         case Cause.DISK_FULL:

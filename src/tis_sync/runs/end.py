@@ -17,7 +17,9 @@ NIGHT_POLL_SECONDS = 0.2  # how often a night checks its runs
 HELD_SINCE = Closing(Resolution.SUPERSEDED, "A later run did not fail: the guard holds its plan.")
 
 
-def end_run(s: Services, run_id: str, state: RunState, error: str | None) -> list[str]:
+def end_run(
+    s: Services, run_id: str, state: RunState, error: str | None, *, harms_users: bool = True
+) -> list[str]:
     """End a run or a night, however it ends; every ending goes through here.
 
     Locks are freed, unfinished builds dropped, alarms settled, and the runs that follow requested.
@@ -28,6 +30,8 @@ def end_run(s: Services, run_id: str, state: RunState, error: str | None) -> lis
         run_id: the run or night.
         state: how it ends.
         error: why it did not succeed.
+        harms_users: whether a failure leaves work undone, so that it opens an alarm (see
+            `TisSyncError.harms_users`).
 
     Returns:
         The ids of the runs that follow, which the caller queues.
@@ -44,7 +48,7 @@ def end_run(s: Services, run_id: str, state: RunState, error: str | None) -> lis
     clean_up(s, run)
     if _has_changes(s, run, state) and run.options.follow_ups and run.trigger != Trigger.NIGHT:
         request_follow_ups(s, run, job)
-    if run.is_active and not run.options.dry_run:
+    if run.is_active and not run.options.dry_run and (state != RunState.FAILED or harms_users):
         notify_end(s, run, job, state, error)
     rerun = s.history.end(run_id, state, s.clock(), error, rerun_as_of=days_of(s, job))
     _forget_losses(s, run, state)

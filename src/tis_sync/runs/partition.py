@@ -95,7 +95,7 @@ def plan(s: Services, run: Run, keys: KeyRange, index: str | None) -> PartitionR
     planned: Plan | IndexPlan
     if isinstance(target, TableTarget):
         planned, unfit = _plan_table(s, run, target, keys)
-        result = _table_result(planned, target)
+        result = _table_result(planned)
     elif index is None:
         views, unfit = _views(s, run, target, keys)
         _add_sample(s, run, _all_new(views, target))
@@ -206,7 +206,7 @@ def desired_rows(s: Services, run: Run, keys: KeyRange) -> DesiredRows:
     planned = difference(spec, fitting.lazy(), frames[spec.table.name].lazy())
     lost, unapproved = _lost(s, run, planned)
     s.losses.record(run.id, keys, lost, unapproved)
-    judged = replace(_table_result(planned, target), lost=unapproved)
+    judged = replace(_table_result(planned), lost=unapproved)
     return DesiredRows(fitting.sort(spec.key), judged)
 
 
@@ -306,7 +306,7 @@ def _all_new(views: pl.DataFrame, target: IndexTarget) -> IndexPlan:
     return IndexPlan(first, first.clear(), views.height, 0)
 
 
-def _table_result(planned: Plan, target: TableTarget) -> PartitionResult:
+def _table_result(planned: Plan) -> PartitionResult:
     return PartitionResult(
         considered=planned.considered,
         existing=planned.existing,

@@ -87,6 +87,17 @@ class Rerun:
     parent: str | None = None
     approve: bool = False
 
+    def __str__(self) -> str:
+        """The options that differ from the default, as on the command line; empty: none does."""
+        named = {
+            f"--date {self.date}": self.date is not None,
+            "--dry-run": self.dry_run,
+            "--rebuild": self.rebuild,
+            "--approve": self.approve,
+            "--no-follow-ups": not self.follow_ups,
+        }
+        return " ".join(option for option, is_given in named.items() if is_given)
+
 
 @dataclass(frozen=True)
 class RunDetail:

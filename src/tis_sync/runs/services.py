@@ -52,9 +52,10 @@ class Services:
         worker_id: identifies this process among all that have ever carried out runs.
         registration: identifies the time since this process was last registered as a worker. None:
             it is not registered.
+        started_at: when this process started.
         engine: carries out workflows in this process. None: this process does not work, and leaves
             what it requests to workers.
-        wanted: ids (or prefixes of ids) of the runs and workflows that a command waits for.
+        awaited: ids (or prefixes of ids) of the runs and workflows that a command waits for.
         requests: what this process has left to workers: workflow, argument, id, partition key.
         partition_slots: limits how many partitions this process handles at the same time.
 
@@ -65,8 +66,9 @@ class Services:
         self.clock = clock or clock_of(settings)
         self.worker_id = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
         self.registration: str | None = None
+        self.started_at = self.clock()
         self.engine: Engine | None = None
-        self.wanted: set[str] = set()
+        self.awaited: set[str] = set()
         self.requests: deque[tuple[Workflow, str, str, str | None]] = deque(maxlen=REQUESTS_KEPT)
         self.partition_slots = threading.Semaphore(settings.partitions_at_once)
         self._lock = threading.RLock()

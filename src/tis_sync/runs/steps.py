@@ -17,7 +17,7 @@ from tis_sync.durable import pause, step
 from tis_sync.errors import (
     AlreadyRunningError,
     IncompleteBuildError,
-    LockedError,
+    JavaRunsError,
     PlanOutdatedError,
 )
 from tis_sync.jobs.base import IndexTarget, Job, TableTarget
@@ -113,7 +113,7 @@ def prepare(s: Services, run_id: str) -> Prepared:
     """Check everything that the run needs, take the Java service's lock, and cut partitions.
 
     Raises:
-        UnreachableError, SchemaError, LockedError: something that the run needs is not available.
+        UnreachableError, SchemaError, JavaRunsError: something that the run needs is not available.
 
     """
     run = s.history.get(run_id)
@@ -380,14 +380,18 @@ def note_rebuild(s: Services, run_id: str, reason: str) -> None:
 
 
 @step
-def note_retry(s: Services, run_id: str, reason: str, seconds: float) -> None:
-    """Report that the run will be retried after a wait, and open an alarm until then."""
+def note_retry(
+    s: Services, run_id: str, reason: str, seconds: float, *, harms_users: bool = True
+) -> None:
+    """Report that the run will be retried after a wait; open an alarm if users suffer till then."""
     run = s.history.get(run_id)
     s.history.next_attempt(run_id)
     end.clean_up(s, run)  # others may work meanwhile
     s.history.enter_phase(run_id, Phase.WAITING, s.clock())
     with run_log(run_id) as log:
         log.warning("waiting", reason=reason, seconds=seconds)
+    if not harms_users:
+        return
     details = f"{reason} The run is retried automatically in {seconds:.0f} s."
     impact = JOB_BY_NAME[run.job].impact
     s.alarms.open(
@@ -535,7 +539,7 @@ def _hold_java_lock(s: Services, run: Run) -> None:
     Each step calls this, because a resumed run repeats no step that is done.
 
     Raises:
-        LockedError: the Java service holds the lock.
+        JavaRunsError: the Java service holds the lock.
 
     """
     if not s.settings.java_shedlock or run.options.dry_run:
@@ -546,7 +550,7 @@ def _hold_java_lock(s: Services, run: Run) -> None:
     holder = shedlock.take(s.tcs(), job.lock_name, run.lock_owner, s.clock(), longest)
     if holder is not None:
         name, until = holder
-        raise LockedError(
+        raise JavaRunsError(
             f"Already running: {job.name} in the Java service: {name} holds its lock "
             f"{job.lock_name} until {until:%Y-%m-%d %H:%M:%S} UTC."
         )

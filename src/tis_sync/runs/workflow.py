@@ -76,8 +76,10 @@ def run_job(s: Services, run_id: str) -> RunState:
             is_transient = error.transient and not isinstance(error, StorageFullError)
             is_last = retries == len(RETRY_SECONDS)
             if not is_transient or is_last or not steps.is_unattended(s, run_id):
-                return _end(s, run_id, RunState.FAILED, str(error))
-            steps.note_retry(s, run_id, str(error), RETRY_SECONDS[retries])
+                return _end(s, run_id, RunState.FAILED, str(error), harms_users=error.harms_users)
+            steps.note_retry(
+                s, run_id, str(error), RETRY_SECONDS[retries], harms_users=error.harms_users
+            )
             DBOS.sleep(RETRY_SECONDS[retries])
             retries += 1
 
@@ -124,8 +126,10 @@ def _each(
     return s.engine.results(workflow, arguments, RESULT_POLL_SECONDS)
 
 
-def _end(s: Services, run_id: str, state: RunState, error: str | None) -> RunState:
-    start_runs(s, end.finish(s, run_id, state, error))
+def _end(
+    s: Services, run_id: str, state: RunState, error: str | None, *, harms_users: bool = True
+) -> RunState:
+    start_runs(s, end.finish(s, run_id, state, error, harms_users=harms_users))
     return state
 
 

@@ -36,6 +36,7 @@ FILE_MINUTES = 30  # every deanery's file must be written this long after it was
 INVALID_HOURS = 24
 REPORT_MINUTES = 60  # an export must be reported to TCS this long after its file was written
 STALE_FACTOR = 4  # records are stale after this many intervals without a generation
+GRACE_FACTOR = 2  # a worker that has just started has this many intervals for its first generation
 NAMED = 5  # placements that an alarm names; all of them are counted
 
 
@@ -108,6 +109,9 @@ def _check_generations(s: Services, now: datetime) -> None:
     longest = timedelta(minutes=STALE_FACTOR * s.settings.esr_generate_minutes)
     if last is not None and last.started_at >= now - longest:
         s.alarms.close(RECORDS_STALE, "records", now)
+        return
+    # After a restart the first refresh is yet to come.
+    if now < s.started_at + timedelta(minutes=GRACE_FACTOR * s.settings.esr_generate_minutes):
         return
     details = "The records for ESR have never been refreshed."
     if last is not None:

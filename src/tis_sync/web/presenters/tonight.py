@@ -15,7 +15,7 @@ from tis_sync.errors import TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOBS, upstream
 from tis_sync.runs.cluster import live_workers
-from tis_sync.runs.run import NIGHT, Run, RunState
+from tis_sync.runs.run import NIGHT, Run, RunState, Trigger
 from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
 from tis_sync.web.presenters.charts import Graph, Usual, graph, title_of, usual
@@ -41,10 +41,11 @@ class JobTonight:
     Attributes:
         job: the job.
         title: its name in words.
-        state: of its run this night; of an earlier run that failed or is held; or why there is
-            none.
+        state: of its run today; of an earlier run that failed or is held; or why there is none.
         run: its newest run that was not a dry run.
-        is_tonight: whether that run is of this night.
+        is_today: whether that run began today, or is active.
+        of_night: the newest run of this night: one that was scheduled, or belongs to a night, or
+            followed such a run. Runs that somebody started are not of the night.
         at: its time of day, UTC.
         usual: its usual duration.
         progress: the share of its current phase that is done, from 0 to 1; None: it is not active.
@@ -55,7 +56,8 @@ class JobTonight:
     title: str
     state: RunState | NotRun
     run: Run | None
-    is_tonight: bool
+    is_today: bool
+    of_night: Run | None
     at: str
     usual: Usual | None
     progress: float | None
@@ -63,7 +65,7 @@ class JobTonight:
     @property
     def seconds(self) -> float | None:
         """The duration of this night's run."""
-        return self.run.seconds if self.run is not None and self.is_tonight else None
+        return None if self.of_night is None else self.of_night.seconds
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ def tonight(s: Services, index_counts: Callable[[], IndexCounts]) -> Tonight:
         elif run.state == RunState.SUCCEEDED:
             dry_runs.setdefault(run.job, run)
     at = times(s.settings)
-    jobs = [_job_tonight(job, runs[job.name], midnight, at[job.name]) for job in JOBS]
+    by_id = {run.id: run for several in runs.values() for run in several}
+    jobs = [_job_tonight(job, runs[job.name], by_id, midnight, at[job.name]) for job in JOBS]
     durations = [
         *(entry.seconds or 0.0 for entry in jobs),
         *(entry.usual.high for entry in jobs if entry.usual),
@@ -188,31 +191,43 @@ def tonight(s: Services, index_counts: Callable[[], IndexCounts]) -> Tonight:
     )
 
 
-def _job_tonight(job: Job, runs: list[Run], midnight: datetime, at: clock_time) -> JobTonight:
-    """The entry of a job, from its runs of the last nights, newest first."""
+def _job_tonight(
+    job: Job, runs: list[Run], by_id: Mapping[str, Run], midnight: datetime, at: clock_time
+) -> JobTonight:
+    """The entry of a job, from its runs of the last nights, newest first, and all runs by id."""
     last = runs[0] if runs else None
-    is_tonight = last is not None and (last.created_at >= midnight or last.is_active)
+    is_today = last is not None and (last.created_at >= midnight or last.is_active)
+    of_nights = [run for run in runs if _is_of_night(run, by_id)]
+    of_night = next((r for r in of_nights if r.created_at >= midnight or r.is_active), None)
     state: RunState | NotRun = NotRun.NEVER
     progress = None
     if last is not None:
         is_open = last.state in {RunState.FAILED, RunState.HELD}  # since an earlier night, perhaps
-        state = last.state if is_tonight or is_open else NotRun.WAITING
+        state = last.state if is_today or is_open else NotRun.WAITING
         if last.is_active:
             progress = min(1.0, last.partitions_done / last.partitions) if last.partitions else 0.0
     nights: dict[date, float] = {}
-    for run in runs:
-        if run.state == RunState.SUCCEEDED and run.seconds is not None and run is not last:
+    for run in of_nights:
+        if run.state == RunState.SUCCEEDED and run.seconds is not None and run is not of_night:
             nights.setdefault(run.created_at.date(), run.seconds)
     return JobTonight(
         job,
         title_of(job),
         state,
         last,
-        is_tonight,
+        is_today,
+        of_night,
         f"{at:%H:%M}",
         usual(list(nights.values())),
         progress,
     )
+
+
+def _is_of_night(run: Run, by_id: Mapping[str, Run]) -> bool:
+    """Whether a run belongs to a night or a schedule, itself or as a follow-up."""
+    while run.trigger == Trigger.FOLLOW_UP and (parent := by_id.get(run.parent or "")) is not None:
+        run = parent
+    return run.trigger not in {Trigger.MANUAL, Trigger.FOLLOW_UP}
 
 
 def _index_tonight(
