@@ -335,6 +335,27 @@ def test_alarms_of_the_export_open_once_and_close_automatically(
         assert alarms() == {(RECORDS_STALE, "records")}
 
 
+def test_records_are_not_stale_right_after_a_restart(
+    settings: Settings, embedded_tcs: World
+) -> None:
+    embedded_tcs.fill({})
+    clock = Clock(NOW - timedelta(days=1))
+    with working(settings, clock) as s:
+        generate(s)
+    clock.now = NOW
+    with working(settings, clock) as s:
+
+        def stale() -> bool:
+            check_export(s)
+            return RECORDS_STALE in {alarm.kind for alarm in s.alarms.open_alarms()}
+
+        assert not stale()  # the first refresh is yet to come
+        clock.forward(minutes=2 * settings.esr_generate_minutes)
+        assert stale()  # it did not come
+        generate(s)
+        assert not stale()
+
+
 def test_a_record_that_the_next_export_cannot_include_opens_an_alarm_in_time(
     settings: Settings, embedded_tcs: World
 ) -> None:
