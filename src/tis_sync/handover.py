@@ -158,7 +158,7 @@ def take_up(s: Services, awaited: Collection[str]) -> int:
     if s.engine is None or not awaited:
         return 0
     family = [run for run_id in tuple(awaited) for run in s.history.family(run_id)]
-    ahead = s.history.all_active(_upstream_of(family))
+    ahead = s.history.active_of(_upstream_of(family))
     prefixes = [*dict.fromkeys([*awaited, *(run.id for run in [*family, *ahead])])]
     find = partial(
         DBOS.list_workflows, status=durable.UNFINISHED, load_input=False, load_output=False

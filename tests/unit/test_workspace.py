@@ -21,7 +21,7 @@ from tis_sync.tcs.source import Source
 
 def plan(rows: int) -> IndexPlan:
     frame = pl.DataFrame({"id": range(rows)})
-    return IndexPlan(frame, frame.clear(), [], rows, 0)
+    return IndexPlan(frame, frame.clear(), rows, 0)
 
 
 def workspace(tmp_path: Path) -> Workspace:

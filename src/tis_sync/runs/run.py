@@ -69,6 +69,17 @@ class RunOptions:
     follow_ups: bool = True
     approved_run: str | None = None
 
+    def __str__(self) -> str:
+        """The options that differ from the default, as on the command line; empty: none does."""
+        named = {
+            f"--date {self.date}": self.date is not None,
+            "--dry-run": self.dry_run,
+            "--rebuild": self.rebuild,
+            "--approve": self.approve,
+            "--no-follow-ups": not self.follow_ups,
+        }
+        return " ".join(option for option, is_given in named.items() if is_given)
+
 
 @dataclass(frozen=True)
 class Rerun:
@@ -86,17 +97,6 @@ class Rerun:
     requested_by: str
     parent: str | None = None
     approve: bool = False
-
-    def __str__(self) -> str:
-        """The options that differ from the default, as on the command line; empty: none does."""
-        named = {
-            f"--date {self.date}": self.date is not None,
-            "--dry-run": self.dry_run,
-            "--rebuild": self.rebuild,
-            "--approve": self.approve,
-            "--no-follow-ups": not self.follow_ups,
-        }
-        return " ".join(option for option, is_given in named.items() if is_given)
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ class Services:
     def work_with(self, engine: Engine) -> None:
         """Work in this process from now on, also on what it has left to workers so far.
 
-        A request that no worker has been told of, because none has ever run, starts here.
+        Requests that no worker knows, because none has ever run, start here.
         """
         self.engine = engine
         for workflow, argument, workflow_id, partition in tuple(self.requests):
