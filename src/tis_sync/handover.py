@@ -105,6 +105,7 @@ class Command:
                 alone=True,
             )
             stack.callback(durable.shut_down, engine, 0)
+            stack.enter_context(s.delivering())
             s.work_with(engine)
             take_up(s, s.awaited)
             self._work = stack.pop_all()
