@@ -211,6 +211,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     logs.configure(Settings(home=tmp_path), level="CRITICAL")
 
 
+@pytest.fixture(autouse=True)
+def _columnar_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the small tables of tests as large ones are read."""
+    monkeypatch.setattr("tis_sync.tcs.source.SMALL_ROWS", 0)
+
+
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Node]":
     """A RabbitMQ node for the tests."""

@@ -12,12 +12,13 @@ from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.errors import PlanOutdatedError, SchemaError, SourceError
 from tis_sync.jobs.base import AsOf, Job, TableTarget
+from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_owner import PERSON_OWNER
 from tis_sync.jobs.reads import PLACEMENTS
 from tis_sync.jobs.trusts import PERSON_EMPLOYING_BODY
 from tis_sync.reconcile import table_apply
 from tis_sync.reconcile.table_plan import Plan, TableSpec, difference
-from tis_sync.tcs import schema, shedlock
+from tis_sync.tcs import connector, schema, shedlock, source
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.key_ranges import ALL_KEYS
 from tis_sync.tcs.read import Read
@@ -294,3 +295,31 @@ def test_data_is_inserted_if_the_server_does_not_accept_files(mariadb_tcs: World
     demo.load(mariadb_tcs.database, t.PersonOwner, frame.with_columns(pl.col("id") + 5))
     found = mariadb_tcs.rows(t.PersonOwner, "id", "owner", "rule")
     assert found == [(1, "a", "P1"), (2, None, 'q"\\'), (6, "a", "P1"), (7, None, 'q"\\')]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_small_tables_are_read_by_the_driver_with_the_same_result(
+    mariadb_tcs: World, monkeypatch: pytest.MonkeyPatch, job: Job
+) -> None:
+    demo.generate(mariadb_tcs.database, demo.Size(60), TODAY, legacy_tables)
+    columnar = Source(mariadb_tcs.database, TODAY).load(job.target.reads, ALL_KEYS)
+    monkeypatch.setattr(source, "SMALL_ROWS", 10**9)
+    monkeypatch.setattr(source, "read_columns", None)  # so it is not used
+    by_driver = Source(mariadb_tcs.database, TODAY).load(job.target.reads, ALL_KEYS)
+    assert by_driver.set_aside == columnar.set_aside
+    for name, frame in columnar.frames.items():
+        order = frame.columns
+        assert by_driver.frames[name].sort(order).equals(frame.sort(order)), name
+
+
+def test_a_table_that_has_grown_is_read_in_columns(
+    mariadb_tcs: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.generate(mariadb_tcs.database, demo.Size(60), TODAY)
+    monkeypatch.setattr(source, "SMALL_ROWS", 10)
+    monkeypatch.setattr(connector, "SMALL_ROWS", 10)
+    monkeypatch.setattr(Source, "_is_small", lambda *_: True)  # what the server last counted
+    frames = Source(mariadb_tcs.database, TODAY).load(PERSON_OWNER.target.reads, ALL_KEYS).frames
+    assert frames["Person"].height == 60
+    with mariadb_tcs.database.read() as connection:  # the session is as it was
+        assert "STRICT" in str(connection.exec_driver_sql("SELECT @@sql_mode").scalar())

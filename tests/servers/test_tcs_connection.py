@@ -256,7 +256,7 @@ def test_a_session_of_postgresql_is_in_utc_and_ends_what_hangs(postgresql: str) 
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "5min"
         assert connection.exec_driver_sql(
             "SHOW idle_in_transaction_session_timeout"
-        ).scalar() == "5min"  # fmt: skip
+        ).scalar() == "15s"  # fmt: skip
     database.close()
 
 

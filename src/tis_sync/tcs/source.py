@@ -26,7 +26,7 @@ from tis_sync.db.database import Database
 from tis_sync.db.transient import retried
 from tis_sync.errors import SourceError
 from tis_sync.tcs.columns import polars_type
-from tis_sync.tcs.connector import read_columns
+from tis_sync.tcs.connector import SMALL_ROWS, read_columns, read_small
 from tis_sync.tcs.fit import SetAside, Table, fit, packed
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange, key_ranges
 from tis_sync.tcs.read import Read
@@ -78,6 +78,7 @@ class Source:
     _kept: dict[str, tuple[float, Whole]] = field(default_factory=dict)
     _loading: dict[str, RLock] = field(default_factory=dict)
     _types: dict[str, dict[str, sa.types.TypeEngine[Any]]] = field(default_factory=dict)
+    _rows: dict[str, int] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
     def load(self, reads: Iterable[Read], keys: KeyRange, *, fresh: bool = False) -> Loaded:
@@ -178,10 +179,26 @@ class Source:
         def once() -> pl.DataFrame:
             if self._is_sqlite:
                 return self._from_sqlite(statement)
-            sql = self._compiled(self._packed(statement))
-            return read_columns(self.database, sql, read.table.name)
+            packed = self._packed(statement)
+            if self._is_small(read.table):
+                sql = self._compiled(packed.limit(SMALL_ROWS + 1))
+                if (small := read_small(self.database, sql)) is not None:
+                    return small
+            return read_columns(self.database, self._compiled(packed), read.table.name)
 
         return retried(once, sleep=self.sleep, clock=self.clock)
+
+    def _is_small(self, table: sa.Table) -> bool:
+        """Whether a table has few rows, as far as the server knows."""
+        with self._lock:
+            if not self._rows:
+                listed = sa.text(
+                    "SELECT table_name, table_rows FROM information_schema.tables "
+                    "WHERE table_schema = DATABASE()"
+                )
+                with self.database.read() as connection:
+                    self._rows = {name: rows or 0 for name, rows in connection.execute(listed)}
+            return bool(self._rows.get(table.name, SMALL_ROWS) < SMALL_ROWS)
 
     def _from_sqlite(self, statement: sa.Select[Any]) -> pl.DataFrame:
         schema = {column.name: _sqlite_type(column.type) for column in statement.selected_columns}
