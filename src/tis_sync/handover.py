@@ -23,7 +23,7 @@ from tis_sync.runs import cluster
 from tis_sync.runs.cluster import Components
 from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_night, start_runs
+from tis_sync.runs.workflow import start
 from tis_sync.settings import Settings
 
 LOOK_SECONDS = 0.5  # how often a command looks whether it has to work itself
@@ -176,7 +176,22 @@ def take_up(s: Services, awaited: Collection[str]) -> int:
         and not (has_workers and w.status != "PENDING" and not durable.owner_of_queue(w.queue_name))
     }
     s.engine.adopt(left.values())
-    return len(left)
+    return len(left) + _start_unqueued(s, [*family, *ahead])
+
+
+def _start_unqueued(s: Services, runs: Iterable[Run]) -> int:
+    """Start active runs that were recorded but never queued; return how many.
+
+    Their process has died, or found no tables of DBOS yet and now waits for this one to end.
+    """
+    active = {run.workflow_id: run for run in runs if run.is_active}
+    if not active:
+        return 0
+    known = DBOS.list_workflows(workflow_ids=[*active], load_input=False, load_output=False)
+    unqueued = active.keys() - {workflow.workflow_id for workflow in known}
+    for workflow_id in unqueued:
+        start(s, active[workflow_id])
+    return len(unqueued)
 
 
 def _upstream_of(runs: Iterable[Run]) -> set[str]:
@@ -199,10 +214,7 @@ def is_interrupted(s: Services, run: Run) -> bool:
     """
     if s.engine is None:
         return False
-    if DBOS.get_workflow_status(run.id) is not None:
+    if DBOS.get_workflow_status(run.workflow_id) is not None:
         return take_up(s, [run.id]) > 0
-    if run.job == NIGHT:
-        start_night(s, run.id)
-    else:
-        start_runs(s, [run.id])
+    start(s, run)
     return True

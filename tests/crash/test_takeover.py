@@ -183,7 +183,10 @@ def remains(services: Services, address: str) -> list[str]:
             names = {index["index"] for index in json.load(reply)}
         if len(names) > 2:  # the live one and the one before
             found.append(f"indexes {sorted(names)}")
-    found += [f"active {run.job}" for run in services.history.all_active()]
+    found += [
+        f"active {run.job}, {run.trigger}, {run.created_at:%H:%M:%S}, after {run.parent}"
+        for run in services.history.all_active()
+    ]
     found += [f"to clean up {run.job}" for run in services.history.to_clean_up()]
     found += [
         f"alarm {alarm.kind.name} {alarm.subject}: {alarm.text}"

@@ -175,7 +175,9 @@ def connect(
             "mysql+pymysql://USER:PASSWORD@HOST:3306/tcs, sqlite:///FILE."
         ) from None
     except OSError as error:
-        raise UnreachableError(f"{name}: {error.strerror}: {error.filename}.") from None
+        raise UnreachableError(
+            f"{name}: {error.filename} cannot be used: {error.strerror}; check {setting}."
+        ) from None
     database = Database(engine, name, setting, server)
     with database.read():
         pass

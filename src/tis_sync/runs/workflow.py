@@ -14,7 +14,7 @@ from typing import Any
 
 from dbos import DBOS
 
-from tis_sync.durable import Queue, Workflow, client
+from tis_sync.durable import UNFINISHED, Queue, Workflow, client
 from tis_sync.errors import (
     HeldError,
     IncompleteBuildError,
@@ -35,7 +35,6 @@ RUNS_QUEUE = "tis_sync_runs"
 PARTITIONS_QUEUE = "tis_sync_partitions"
 RUNS_PER_WORKER = 64  # runs mostly wait; the heavy work is in the partitions queue
 ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
-UNFINISHED = {"PENDING", "ENQUEUED", "DELAYED"}  # states of a workflow in DBOS
 CANCELLED = "cancelled by a person"
 RESULT_POLL_SECONDS = 0.1  # how often a run checks for the results of its partitions
 MOST_REBUILDS = 3  # builds in a row that changes in TCS may spoil

@@ -16,12 +16,12 @@ import polars as pl
 from dbos import DBOS
 
 from tis_sync.alarms.catalogue import EXPORT_FAILED
-from tis_sync.durable import Queue, Schedule, Workflow, step
+from tis_sync.durable import UNFINISHED, Queue, Schedule, Workflow, step
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.applicants.generations import refresh_records
 from tis_sync.esr.calendar import EXPORT_AT, due, london_day
 from tis_sync.esr.deaneries import DEANERIES, FileType
-from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
 from tis_sync.esr.export.events import write_events
 from tis_sync.esr.export.tcs_events import report_exports
 from tis_sync.esr.files import numbering
@@ -307,7 +307,24 @@ def request_day(
 
 
 def recover_commands(s: Services) -> None:
-    """Start commands whose requesting process died before it started them."""
-    for command in Commands(s.state).in_state(CommandState.QUEUED):
-        if s.clock() - command.created_at >= timedelta(seconds=UNSTARTED_SECONDS):
+    """Start commands that were never queued; end commands whose workflow has ended.
+
+    A process that dies between two statements can leave either behind.
+    """
+    commands = Commands(s.state)
+    for command in commands.in_state(CommandState.QUEUED, CommandState.RUNNING):
+        if s.clock() - command.created_at < timedelta(seconds=UNSTARTED_SECONDS):
+            continue
+        if command.state == CommandState.QUEUED:
             start_commands(s, [command])
+            continue
+        unfinished = DBOS.list_workflows(
+            workflow_id_prefix=workflow_prefix(command.id),
+            status=UNFINISHED,
+            load_input=False,
+            load_output=False,
+        )
+        # Ask again: the command ends before its workflow does.
+        if not unfinished and commands.get(command.id).state == CommandState.RUNNING:
+            error = "its workflow ended before the command did"
+            end_command(s, command.id, CommandState.DEAD, error)
