@@ -80,7 +80,7 @@ def test_search_finds_a_person_and_explains_why_another_is_not_in_search(
         ).one()
         connection.execute(sa.delete(tcs.Person).where(tcs.Person.c.id == 8))
         connection.execute(sa.delete(tcs.ContactDetails).where(tcs.ContactDetails.c.id == 9))
-    service.run("PersonElasticSearchSyncJob", approve=True)
+    service.run("PersonElasticSearchSyncJob")
     sign_in(page, service, "vera")
     page.get_by_role("link", name="Search", exact=True).click()
     looks_right(page)

@@ -197,7 +197,7 @@ def test_search_finds_people_and_explains_why_somebody_is_not_in_search(
     (new,) = call("GET", "/api/v1/search/persons/diagnosis?text=Quux").json
     assert (new["id"], new["name"], new["in_search"]) == (900001, "Zo\u00e9 Quux", False)
     assert "was added after the last run" in new["lines"][-1]
-    wait_for(s, call("POST", f"/api/v1/jobs/{INDEX}/runs", {"approve": True}).json["id"])
+    wait_for(s, call("POST", f"/api/v1/jobs/{INDEX}/runs", {}).json["id"])
     (indexed,) = call("GET", "/api/v1/search/persons/diagnosis?text=900001").json
     assert indexed["documents"] == ["900001"]
     hits = call("GET", "/api/v1/search/persons?text=zoe%20qu").json
