@@ -19,12 +19,13 @@ from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
 
-from tis_sync import durable, logs, retention
+from tis_sync import logs, retention
 from tis_sync.app import session
 from tis_sync.db.database import Database
 from tis_sync.demo.draw import Size
 from tis_sync.demo.generate import generate
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.durable.tables import client
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
@@ -154,8 +155,8 @@ def _status(field: str) -> int:
 
 def _workflows(settings: Settings) -> int:
     """The number of workflows that DBOS keeps."""
-    with durable.client(settings) as client:
-        return len(client.list_workflows(load_input=False, load_output=False))
+    with client(settings) as dbos:
+        return len(dbos.list_workflows(load_input=False, load_output=False))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from functools import partial
 from tis_sync import actions, doctor, handover, retention
 from tis_sync.alarms.monitoring import Task
 from tis_sync.doctor import Finding
-from tis_sync.durable import Queue, Schedule
+from tis_sync.durable.model import Queue, Schedule
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.export import monitor as export_monitor
 from tis_sync.esr.export import workflow as export_workflow

@@ -21,7 +21,7 @@ from tis_sync import logs
 from tis_sync.alarms.catalogue import DRIFT, Severity
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.alarms.delivery import channels_of, waiting
-from tis_sync.durable import Schedule
+from tis_sync.durable.model import Schedule
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.applicants.generations import last_success
 from tis_sync.esr.calendar import LONDON, london_day

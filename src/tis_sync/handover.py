@@ -16,7 +16,9 @@ from functools import partial
 
 from dbos import DBOS
 
-from tis_sync import durable, logs
+from tis_sync import logs
+from tis_sync.durable.engine import launch, shut_down
+from tis_sync.durable.model import UNFINISHED, owner_of_queue
 from tis_sync.home import HomeInUseError, Purpose, home_lock
 from tis_sync.jobs.catalogue import JOB_BY_NAME, upstream
 from tis_sync.runs import cluster
@@ -96,7 +98,7 @@ class Command:
                 return None
             stack.callback(cluster.deregister_worker, s)
             cluster.register_worker(s, schedules=False)
-            engine = durable.launch(
+            engine = launch(
                 s.settings,
                 s,
                 s.worker_id,
@@ -104,7 +106,7 @@ class Command:
                 self._components.queues(s.settings),
                 alone=True,
             )
-            stack.callback(durable.shut_down, engine, 0)
+            stack.callback(shut_down, engine, 0)
             stack.enter_context(s.delivering())
             s.work_with(engine)
             take_up(s, s.awaited)
@@ -161,9 +163,7 @@ def take_up(s: Services, awaited: Collection[str]) -> int:
     family = [run for run_id in tuple(awaited) for run in s.history.family(run_id)]
     ahead = s.history.active_of(_upstream_of(family))
     prefixes = [*dict.fromkeys([*awaited, *(run.id for run in [*family, *ahead])])]
-    find = partial(
-        DBOS.list_workflows, status=durable.UNFINISHED, load_input=False, load_output=False
-    )
+    find = partial(DBOS.list_workflows, status=UNFINISHED, load_input=False, load_output=False)
     found = [*find(workflow_id_prefix=prefixes), *find(parent_workflow_id=prefixes)]
     processes = {s.worker_id, *s.workers.alive(all_processes=True)}
     if s.settings.embedded_state:
@@ -173,7 +173,7 @@ def take_up(s: Services, awaited: Collection[str]) -> int:
         w.workflow_id: w
         for w in found
         if not _is_taken(w.executor_id if w.status == "PENDING" else None, w.queue_name, processes)
-        and not (has_workers and w.status != "PENDING" and not durable.owner_of_queue(w.queue_name))
+        and not (has_workers and w.status != "PENDING" and not owner_of_queue(w.queue_name))
     }
     s.engine.adopt(left.values())
     return len(left) + _start_unqueued(s, [*family, *ahead])
@@ -204,7 +204,7 @@ def _upstream_of(runs: Iterable[Run]) -> set[str]:
 
 def _is_taken(executor: str | None, queue: str | None, processes: Collection[str]) -> bool:
     """Whether a living process carries out a workflow, or has it in a queue of its own."""
-    return executor in processes or durable.owner_of_queue(queue) in processes
+    return executor in processes or owner_of_queue(queue) in processes
 
 
 def is_interrupted(s: Services, run: Run) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tis_sync import audit, durable
-from tis_sync.durable import Schedule, Workflow, step
+from tis_sync import audit
+from tis_sync.durable.model import Schedule, Workflow
+from tis_sync.durable.recorded_step import step
+from tis_sync.durable.tables import prune_workflows
 from tis_sync.errors import TisSyncError
 from tis_sync.esr import retention as esr_retention
 from tis_sync.esr.export.commands import Commands
@@ -82,7 +84,7 @@ def _delete_expired_sessions(s: Services, now: datetime) -> int:
 def _delete_workflows(s: Services) -> int:
     # DBOS stamps workflows with the clock of its machine, which a rehearsal does not shift.
     now = utc_now()
-    return durable.prune(
+    return prune_workflows(
         s.settings,
         finished_before=now - timedelta(days=s.settings.workflow_days),
         cancelled_before=now - timedelta(days=s.settings.history_days),

@@ -15,11 +15,13 @@ import pytest
 from tests.cli.conftest import Program
 from tests.conftest import ON_THE_DAY, TODAY
 from tests.crash.program import tis_sync
-from tis_sync import actions, durable
+from tis_sync import actions
 from tis_sync.audit import Actor, Channel
 from tis_sync.db.database import connect
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.durable.model import UNFINISHED, owner_of_queue
+from tis_sync.durable.tables import client
 from tis_sync.esr.deaneries import FileType
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.run import Run, RunOptions, RunState
@@ -96,8 +98,8 @@ def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
 
 
 def workflows(s: Services, **which: Any) -> list[Any]:
-    with durable.client(s.settings) as client:
-        return client.list_workflows(load_input=False, load_output=False, **which)
+    with client(s.settings) as dbos:
+        return dbos.list_workflows(load_input=False, load_output=False, **which)
 
 
 def executors(s: Services, run: Run) -> set[str]:
@@ -107,8 +109,8 @@ def executors(s: Services, run: Run) -> set[str]:
 
 
 def registered_queues(s: Services) -> set[str]:
-    with durable.client(s.settings) as client:
-        return {queue.name for queue in client.list_queues()}
+    with client(s.settings) as dbos:
+        return {queue.name for queue in dbos.list_queues()}
 
 
 def test_a_running_worker_carries_out_what_commands_request(
@@ -184,7 +186,7 @@ def test_a_command_finishes_the_work_itself_when_the_worker_dies(
         assert command.returncode == 0, out + err
     assert in_flight
     assert {run.state for run in s.history.recent(100)} == {RunState.SUCCEEDED}
-    assert not workflows(s, status=durable.UNFINISHED)
+    assert not workflows(s, status=UNFINISHED)
 
 
 @pytest.mark.parametrize("arguments", [("verify", OWNER), ("run", OWNER), ("esr", "export", "KSS")])
@@ -199,7 +201,7 @@ def test_a_command_carries_out_only_its_own_work(
     assert s.history.get(other.id).state == RunState.QUEUED
     waiting = {workflow.workflow_id for workflow in workflows(s, status="ENQUEUED")}
     assert waiting == {other.id, export.workflow_id}
-    assert not [name for name in registered_queues(s) if durable.owner_of_queue(name)]
+    assert not [name for name in registered_queues(s) if owner_of_queue(name)]
     assert s.history.all_active() == [s.history.get(other.id)]
 
 
@@ -212,7 +214,7 @@ def test_without_a_worker_a_command_carries_out_partitions_and_follow_ups(
     assert max(run["partitions"] or 0 for run in night.json) > 1
     run = program("run", OWNER, "--rebuild", "--json").json
     assert [member["state"] for member in run] == ["succeeded"] * 2
-    assert not workflows(s, status=durable.UNFINISHED)
+    assert not workflows(s, status=UNFINISHED)
 
 
 def test_an_interrupted_run_is_resumed_before_the_next_one_of_its_job(

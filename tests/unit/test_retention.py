@@ -12,10 +12,11 @@ from dbos import DBOS
 from tests.conftest import NOW, TODAY, Clock
 from tests.running import run_job, wait_for, working
 from tests.world import World
-from tis_sync import actions, audit, durable, retention
+from tis_sync import actions, audit, retention
 from tis_sync.alarms.catalogue import FAILED
 from tis_sync.audit import Actor, Channel
 from tis_sync.demo import generate as demo
+from tis_sync.durable.tables import client, prune_workflows
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Commands, CommandState
@@ -75,8 +76,8 @@ def test_a_worker_prunes_when_it_starts(tmp_path: Path, clock: Clock) -> None:
 
 def workflows(settings: Settings) -> dict[str, str]:
     """The status of each workflow in DBOS's tables, by id."""
-    with durable.client(settings) as client:
-        found = client.list_workflows(load_input=False, load_output=False)
+    with client(settings) as dbos:
+        found = dbos.list_workflows(load_input=False, load_output=False)
     return {w.workflow_id: w.status for w in found}
 
 
@@ -172,7 +173,7 @@ def test_a_cancelled_workflow_is_deleted_when_its_run_is_too_old_to_be_resumed(
         workflow.cancel(services, run.id)
         _until(lambda: "PENDING" not in workflows(settings).values())
     far = utc_now() + timedelta(days=1)
-    assert durable.prune(settings, finished_before=far, cancelled_before=far) > 0
+    assert prune_workflows(settings, finished_before=far, cancelled_before=far) > 0
     assert workflows(settings) == {}
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from tis_sync.durable import step
+from tis_sync.durable.recorded_step import step
 from tis_sync.errors import LockedError, TisSyncError
 
 

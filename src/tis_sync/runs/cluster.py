@@ -15,9 +15,11 @@ from functools import partial
 
 from dbos import DBOS, DBOSClient
 
-from tis_sync import durable, logs
+from tis_sync import logs
 from tis_sync.alarms.monitoring import Task, beating, running_tasks
-from tis_sync.durable import Queue, Schedule, Workflow
+from tis_sync.durable.engine import launch, shut_down
+from tis_sync.durable.model import Queue, Schedule, Workflow, owner_of_queue, shared_queue
+from tis_sync.durable.tables import client
 from tis_sync.home import POLL_SECONDS, HomeInUseError, Purpose, home_lock
 from tis_sync.runs import schedule
 from tis_sync.runs.services import Services
@@ -86,7 +88,7 @@ def session(
         stack.callback(logs.to_history, None)
         # Deregister only after DBOS has stopped: other workers resume what is unfinished then.
         ends = stack.enter_context(ExitStack())
-        services.engine = durable.launch(
+        services.engine = launch(
             settings,
             services,
             services.worker_id,
@@ -94,7 +96,7 @@ def session(
             components.queues(settings),
         )
         wait_seconds = settings.shutdown_wait_seconds * scheduler
-        ends.callback(durable.shut_down, services.engine, wait_seconds)
+        ends.callback(shut_down, services.engine, wait_seconds)
         register_worker(services, schedules=scheduler)
         stack.callback(deregister_worker, services)
         stack.push(ends.pop_all())
@@ -187,7 +189,7 @@ def deregister_worker(services: Services) -> None:
 
     DBOS must have stopped in this process.
     """
-    with durable.client(services.settings) as dbos:
+    with client(services.settings) as dbos:
         _log_takeover(services, _requeue(services.worker_id, dbos))
     services.workers.remove(services.worker_id)
 
@@ -247,14 +249,14 @@ def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> list[str]:
     waiting = dbos.list_workflows(
         status="ENQUEUED", queues_only=True, load_input=False, load_output=False
     )
-    own = [w for w in waiting if durable.owner_of_queue(w.queue_name) == worker_id]
+    own = [w for w in waiting if owner_of_queue(w.queue_name) == worker_id]
     by_queue: dict[str, list[str]] = {}
     for workflow in [*pending, *own]:
-        queue = durable.shared_queue(workflow.queue_name or RUNS_QUEUE)
+        queue = shared_queue(workflow.queue_name or RUNS_QUEUE)
         by_queue.setdefault(queue, []).append(workflow.workflow_id)
     for queue, ids in by_queue.items():
         dbos.resume_workflows(ids, queue_name=queue)
     for registered in dbos.list_queues():
-        if durable.owner_of_queue(registered.name) == worker_id:
+        if owner_of_queue(registered.name) == worker_id:
             dbos.delete_queue(registered.name)
     return [workflow.workflow_id for workflow in pending]

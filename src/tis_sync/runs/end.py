@@ -2,7 +2,8 @@
 
 from tis_sync.alarms.catalogue import FAILED, HELD, OVERDUE, SLOW, Resolution
 from tis_sync.alarms.store import Closing
-from tis_sync.durable import pause, step
+from tis_sync.durable.recorded_step import step
+from tis_sync.durable.work import pause
 from tis_sync.errors import AlreadyRunningError, TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOB_BY_NAME

@@ -5,7 +5,8 @@ from datetime import datetime, time, timedelta
 from sqlalchemy.exc import DBAPIError
 
 from tis_sync.db.driver_errors import as_transient_error
-from tis_sync.durable import Schedule, client
+from tis_sync.durable.model import Schedule
+from tis_sync.durable.tables import client
 from tis_sync.errors import UsageError
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named

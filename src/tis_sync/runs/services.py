@@ -12,7 +12,9 @@ from uuid import uuid4
 from tis_sync.alarms.delivery import channels_of, deliver_due, delivering
 from tis_sync.alarms.store import Alarms
 from tis_sync.db.database import Database, connect
-from tis_sync.durable import Engine, Workflow, enqueue_remotely
+from tis_sync.durable.engine import Engine
+from tis_sync.durable.model import Workflow
+from tis_sync.durable.tables import enqueue_remotely
 from tis_sync.errors import UsageError
 from tis_sync.reconcile.losses import Losses
 from tis_sync.reconcile.workspace import Workspaces

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import FAILED, Severity
 from tis_sync.db.named_locks import end_holders
-from tis_sync.durable import pause, step
+from tis_sync.durable.recorded_step import step
+from tis_sync.durable.work import pause
 from tis_sync.errors import (
     AlreadyRunningError,
     IncompleteBuildError,

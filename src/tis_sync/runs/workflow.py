@@ -14,7 +14,8 @@ from typing import Any
 
 from dbos import DBOS
 
-from tis_sync.durable import UNFINISHED, Queue, Workflow, client
+from tis_sync.durable.model import UNFINISHED, Queue, Workflow
+from tis_sync.durable.tables import client
 from tis_sync.errors import (
     HeldError,
     IncompleteBuildError,

@@ -16,7 +16,8 @@ import polars as pl
 from dbos import DBOS
 
 from tis_sync.alarms.catalogue import EXPORT_FAILED
-from tis_sync.durable import UNFINISHED, Queue, Schedule, Workflow, step
+from tis_sync.durable.model import UNFINISHED, Queue, Schedule, Workflow
+from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.applicants.generations import refresh_records
 from tis_sync.esr.calendar import EXPORT_AT, due, london_day

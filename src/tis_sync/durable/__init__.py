@@ -1,0 +1,1 @@
+"""Durable execution: workflows and recorded steps, carried out by DBOS."""
