@@ -223,7 +223,7 @@ def test_everything_that_changes_something_is_in_the_audit_log(call: Console, s:
     ] * 3
     assert [e["outcome"] == "done" for e in entries] == [True, False, True]
     assert "yesterday" in entries[1]["detail"]
-    assert '"dry_run": true' in entries[2]["detail"]
+    assert '"options": "--dry-run"' in entries[2]["detail"]
 
 
 def test_settings_are_shown_without_secrets(call: Console, s: Services) -> None:
