@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from tests.conftest import NOW
 from tests.web.conftest import Console, console_with
 from tis_sync.alarms.catalogue import FAILED
 from tis_sync.runs.services import Services
@@ -148,7 +149,11 @@ def test_markup_in_what_is_shown_stays_text(call: Console, s: Services) -> None:
 
 
 def test_an_unexpected_error_is_reported_without_its_details(s: Services) -> None:
+    start = iter([NOW])
+
     def broken() -> datetime:
+        for now in start:
+            return now
         raise ValueError("an internal detail")
 
     with console_with(s, s.settings, broken) as call:
