@@ -1,6 +1,7 @@
 """Partitions of tables not clustered on the partition key: read once, planned again if outdated."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, world: World, times: int) -> None:
     """Before a plan of PersonTrust is applied, TCS removes a row that the plan removes."""
     apply = table.apply
     left = times
+    ids = count(10_000_000)  # SQLite would give the id of the removed row again
 
     def applied(database: Database, spec: TableSpec, plan: Plan, *rest: Any) -> None:
         nonlocal left
@@ -96,7 +98,8 @@ def disturb(monkeypatch: pytest.MonkeyPatch, world: World, times: int) -> None:
             world.execute(sa.delete(t.PersonTrust).where(gone))
             # Something else to remove, or the next plan would have nothing to do here.
             person = plan.removed["personId"][0]
-            world.execute(sa.insert(t.PersonTrust).values(personId=person, trustId=999_999))
+            row = {"id": next(ids), "personId": person, "trustId": 999_999}
+            world.execute(sa.insert(t.PersonTrust).values(row))
         apply(database, spec, plan, *rest)
 
     monkeypatch.setattr(table, "apply", applied)
