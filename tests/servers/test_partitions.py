@@ -88,7 +88,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, world: World, times: int) -> None:
     """Before a plan of PersonTrust is applied, TCS removes a row that the plan removes."""
     apply = table.apply
     left = times
-    ids = count(10_000_000)  # SQLite would give the id of the removed row again
+    ids = count(10_000_000, 100_000)  # SQLite would give the id of the removed row again
 
     def applied(database: Database, spec: TableSpec, plan: Plan, *rest: Any) -> None:
         nonlocal left
