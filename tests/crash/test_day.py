@@ -3,7 +3,7 @@
 Every hour all jobs come due. At the end everything derived is right, no alarm is open, the state
 database contains no runs older than its retention, and the workers have not grown.
 
-    TIS_SYNC_TEST_HOURS         hours of fast time (default 1; the full length is 48, so that the
+    TIS_SYNC_TEST_HOURS         hours of fast time (default 3; the full length is 48, so that the
                                 first of two days falls out of a retention of one day)
     TIS_SYNC_TEST_HOUR_SECONDS  how long such an hour takes (default 15)
 """
@@ -50,7 +50,7 @@ from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
 
-HOURS = int(os.environ.get("TIS_SYNC_TEST_HOURS", "1"))
+HOURS = int(os.environ.get("TIS_SYNC_TEST_HOURS", "3"))
 HOUR_SECONDS = float(os.environ.get("TIS_SYNC_TEST_HOUR_SECONDS", "15"))
 FAULTS_AN_HOUR = 5
 FAULT_SECONDS = 1.5

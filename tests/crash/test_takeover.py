@@ -5,7 +5,7 @@ five with SIGKILL; otherwise with SIGSTOP, for longer than the others take to de
 that it comes back in the middle of what it did. Afterwards all must be as after an undisturbed
 night.
 
-    TIS_SYNC_TEST_TAKEOVERS     rounds (default 5; the full length is 200)
+    TIS_SYNC_TEST_TAKEOVERS     rounds (default 6; the full length is 200)
     TIS_SYNC_TEST_STOP_SECONDS  how long a worker is suspended (default 12; the full length is 60)
     TIS_SYNC_TEST_SEED          the seed of the random moments (default 9)
 """
@@ -42,7 +42,7 @@ from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
 
-ROUNDS = int(os.environ.get("TIS_SYNC_TEST_TAKEOVERS", "5"))
+ROUNDS = int(os.environ.get("TIS_SYNC_TEST_TAKEOVERS", "6"))
 STOP_SECONDS = float(os.environ.get("TIS_SYNC_TEST_STOP_SECONDS", "12"))
 SEED = int(os.environ.get("TIS_SYNC_TEST_SEED", "9"))
 PEOPLE = 1000

@@ -71,7 +71,7 @@ def test_thirteen_commands_at_once_never_collide_with_four_workers(
                 [sys.executable, "-m", "tis_sync", "work"], env=environment(on_servers),
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            stack.callback(process.wait, 120)
+            stack.callback(process.wait, 60)
             stack.callback(process.terminate)
         s = stack.enter_context(session(on_servers))
         deadline = time.monotonic() + 60

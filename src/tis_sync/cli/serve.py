@@ -18,6 +18,8 @@ from tis_sync.web.app import BASE, create_app
 from tis_sync.web.server import Server
 
 PORT = 8101
+# A signal may reach another thread. Python handles it in the main thread, when that wakes up.
+SIGNAL_SECONDS = 1.0
 
 
 def work() -> None:
@@ -27,7 +29,8 @@ def work() -> None:
     log_to_stdout(settings)
     with stop_event() as stop, session(settings, scheduler=True) as s:
         logs.get().info("worker started", worker=s.worker_id, version=__version__)
-        stop.wait()
+        while not stop.wait(SIGNAL_SECONDS):
+            pass
         logs.get().info("worker stopping", worker=s.worker_id)
     exit_now()
 
