@@ -3,7 +3,7 @@
 Every hour all jobs come due. At the end everything derived is right, no alarm is open, the state
 database contains no runs older than its retention, and the workers have not grown.
 
-    TIS_SYNC_TEST_HOURS         hours of fast time (default 3; the full length is 48, so that the
+    TIS_SYNC_TEST_HOURS         hours of fast time (default 0: not run; the full length is 48, so that the
                                 first of two days falls out of a retention of one day)
     TIS_SYNC_TEST_HOUR_SECONDS  how long such an hour takes (default 15)
 """
@@ -50,7 +50,7 @@ from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers
 
-HOURS = int(os.environ.get("TIS_SYNC_TEST_HOURS", "3"))
+HOURS = int(os.environ.get("TIS_SYNC_TEST_HOURS", "0"))
 HOUR_SECONDS = float(os.environ.get("TIS_SYNC_TEST_HOUR_SECONDS", "15"))
 FAULTS_AN_HOUR = 5
 FAULT_SECONDS = 1.5
@@ -216,6 +216,7 @@ def disturb(kind: str, relays: dict[str, Relay], workers: Workers, draw: random.
         threading.Timer(FAULT_SECONDS, setattr, [relays[name], "fault", Fault.NONE]).start()
 
 
+@pytest.mark.skipif("HOURS == 0", reason="a measurement: set TIS_SYNC_TEST_HOURS")
 def test_a_day_of_faults_and_edits_ends_with_everything_right(
     mariadb_tcs: World, postgresql: str, search_url: SearchUrl, elasticsearch: str,
     relays: dict[str, Relay], tmp_path: Path,
