@@ -3,7 +3,7 @@
 Every hour all jobs come due. At the end everything derived is right, no alarm is open, the state
 database contains no runs older than its retention, and the workers have not grown.
 
-    TIS_SYNC_TEST_HOURS         hours of fast time (default 0: not run; the full length is 48, so that
+    TIS_SYNC_TEST_HOURS         hours of fast time (default 0: not run; full length 48, so that
                                 the first of two days falls out of a retention of one day)
     TIS_SYNC_TEST_HOUR_SECONDS  how long such an hour takes (default 15)
 """
