@@ -83,6 +83,12 @@ class Application:
     events: dict[str, RabbitPublisher]
     ping: Callable[[str, float, float], Awaitable[Any]]
 
+    async def reopen_publisher(self) -> None:
+        """Publish through a new channel of the same connection from now on."""
+        channel = await self.publisher.config.channel_manager.get_channel()
+        await channel.close()
+        await channel.reopen()
+
 
 def application(
     url: str,

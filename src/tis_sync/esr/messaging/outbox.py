@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BATCH = 200  # events that are published at a time
 IDLE_SECONDS = 0.5  # between two reads of an empty outbox
 UNCONFIRMED_SECONDS = 1.0  # before unconfirmed events are published again
+REFUSED_ATTEMPTS = 10  # in a row, before events are published through a new channel
 LONGEST_REASON = 200  # characters of an error that are logged
 LEASE_SECONDS = 60.0  # a process that has been sending an event for longer is considered dead
 
@@ -160,7 +161,10 @@ def unsent(state: Database) -> tuple[int, datetime | None]:
 async def publish_events(s: Services, app: "Application") -> None:
     """Publish the events in the outbox until this task is cancelled.
 
-    An event that the broker does not confirm stays unsent and is published again.
+    An event that the broker does not confirm stays unsent and is published again. After
+    `REFUSED_ATTEMPTS` failed attempts in a row, a new channel is opened: a quorum queue that was
+    full goes on refusing the channels of that time when its limit is removed by deleting a policy
+    (https://github.com/rabbitmq/rabbitmq-server/issues/12206).
 
     Args:
         s: settings, clock and servers.
@@ -172,6 +176,7 @@ async def publish_events(s: Services, app: "Application") -> None:
     """
     from aio_pika.exceptions import PublishError
 
+    refused = 0
     while True:
         events = await retried(lambda: asyncio.to_thread(claim, s.state, s.clock()))
         if not events:
@@ -187,6 +192,7 @@ async def publish_events(s: Services, app: "Application") -> None:
         }
         confirmed = [event.id for event in events if event.id not in failures]
         await retried(partial(asyncio.to_thread, mark_sent, s.state, confirmed, s.clock()))
+        refused = refused + 1 if failures else 0
         if failures:
             await retried(partial(asyncio.to_thread, release, s.state, list(failures)))
             if any(isinstance(error, PublishError) for error in failures.values()):
@@ -194,6 +200,8 @@ async def publish_events(s: Services, app: "Application") -> None:
                 raise UnreachableError("an event cannot be routed: its queue has lost its binding")
             reason = str(next(iter(failures.values())))[:LONGEST_REASON]
             get().warning("events not confirmed", count=len(failures), reason=reason)
+            if refused % REFUSED_ATTEMPTS == 0:
+                await app.reopen_publisher()
             await asyncio.sleep(UNCONFIRMED_SECONDS)
 
 
