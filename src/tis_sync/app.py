@@ -18,9 +18,10 @@ from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.messaging import monitor as messaging_monitor
 from tis_sync.esr.messaging.consumer import consuming
-from tis_sync.runs import cluster, monitor, schedule, steps, workflow
+from tis_sync.runs import cluster, monitor, schedule, workflow
 from tis_sync.runs.cluster import Components
 from tis_sync.runs.services import Services
+from tis_sync.runs.steps import java_lock
 from tis_sync.settings import Settings
 
 
@@ -72,7 +73,7 @@ COMPONENTS = Components(
     ),
     recoveries=(
         workflow.recover_runs,
-        steps.prolong_java_locks,
+        java_lock.prolong_java_locks,
         cluster.drop_workspaces,
         export_workflow.recover_commands,
     ),

@@ -39,10 +39,10 @@ from tis_sync.alarms.catalogue import NO_WORKER, OVERDUE
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs import steps
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
+from tis_sync.runs.steps import requests
 from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.settings import Settings
 from tis_sync.state import tables as state
@@ -253,7 +253,7 @@ def test_a_day_of_faults_and_edits_ends_with_everything_right(
         writer.start()
         for hour in range(HOURS):
             for job in JOBS:
-                start_runs(services, steps.request_scheduled(services, job.name))
+                start_runs(services, requests.request_scheduled(services, job.name))
             for _ in range(FAULTS_AN_HOUR):
                 remaining = epoch + (hour + 1) * HOUR_SECONDS - time.time()
                 time.sleep(max(0.1, min(remaining, HOUR_SECONDS / FAULTS_AN_HOUR)))

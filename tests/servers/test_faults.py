@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,10 +30,11 @@ from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS, job_named
-from tis_sync.runs import end, steps, workflow
+from tis_sync.runs import end, workflow
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
+from tis_sync.runs.steps import build, in_place, judgement, partitions, preparation, turn
 from tis_sync.runs.workflow import start_runs
 from tis_sync.settings import Settings
 from tis_sync.tcs import tables as t
@@ -41,8 +43,11 @@ pytestmark = pytest.mark.servers
 
 CONNECTIONS = ("tcs", "state", "search", "alarms")
 FAULTS = (Fault.REFUSE, Fault.HANG, Fault.CUT, Fault.SLOW)
-STEPS = ("wait_for_turn", "prepare", "plan_partition", "judge", "apply_partition", "settle",
-         "begin_build", "fill_partition", "publish", "finish")  # fmt: skip
+STEPS: dict[str, ModuleType] = {
+    "wait_for_turn": turn, "prepare": preparation, "plan_partition": partitions,
+    "judge": judgement, "apply_partition": partitions, "settle": in_place, "begin_build": build,
+    "fill_partition": partitions, "publish": build, "finish": end,
+}  # fmt: skip
 ALL = os.environ.get("TIS_SYNC_TEST_FAULTS") == "all"
 SAMPLE = ("PersonPlacementEmployingBodyTrustJob", "PersonRecordStatusJob",
           "PostElasticSearchSyncJob")  # fmt: skip
@@ -117,8 +122,7 @@ def broken(
             for name, (host, port) in targets.items()
         }
         faults = Faults(relays)
-        for step in STEPS:
-            module: Any = end if step == "finish" else steps
+        for step, module in STEPS.items():
             original = getattr(module, step)
 
             def reached(

@@ -20,11 +20,12 @@ from tis_sync.errors import DeliveryError, LockedError, UsageError
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.reconcile import table_apply
-from tis_sync.runs import partition, steps, workflow
+from tis_sync.runs import partition, workflow
 from tis_sync.runs.end import end_run
 from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
+from tis_sync.runs.steps import build, java_lock, partitions, preparation, requests
 from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.model import Delivery
@@ -252,7 +253,7 @@ def test_a_partition_that_was_filled_twice_leads_to_a_new_build(
 
 def test_a_dry_run_occupies_neither_the_schedule_nor_the_night(services: Services) -> None:
     dry = request(services, INDEX, dry_run=True)
-    scheduled = steps.request_scheduled(services, INDEX)
+    scheduled = requests.request_scheduled(services, INDEX)
     assert len(scheduled) == 1
     start_runs(services, [dry.id, *scheduled])
     assert wait_for(services, scheduled[0])[0].state == "succeeded"
@@ -284,14 +285,14 @@ def test_a_schedule_that_comes_during_a_run_starts_when_the_run_has_ended(
 ) -> None:
     active = request(services, INDEX)
     services.history.begin(active.id, services.clock())
-    assert steps.request_scheduled(services, INDEX) == []
+    assert requests.request_scheduled(services, INDEX) == []
     (following,) = end_run(services, active.id, RunState.SUCCEEDED, None)
     assert services.history.get(following).trigger == Trigger.SCHEDULE
 
 
 def test_a_schedule_is_satisfied_by_a_run_that_has_not_begun(services: Services) -> None:
     active = request(services, INDEX)
-    assert steps.request_scheduled(services, INDEX) == []
+    assert requests.request_scheduled(services, INDEX) == []
     assert end_run(services, active.id, RunState.SUCCEEDED, None) == []
 
 
@@ -307,9 +308,9 @@ def test_however_a_run_ends_its_lock_build_and_follow_ups_are_settled(
     with working(settings.model_copy(update={"java_shedlock": True})) as services:
         run = request(services, INDEX)
         services.history.begin(run.id, services.clock())
-        prepared = steps.prepare(services, run.id)
-        building = steps.begin_build(services, run.id)
-        steps.fill_partition(services, run.id, prepared.ranges[0], building)
+        prepared = preparation.prepare(services, run.id)
+        building = build.begin_build(services, run.id)
+        partitions.fill_partition(services, run.id, prepared.ranges[0], building)
         assert services.search().exists(PERSONS, building)
         rerun = Rerun(Trigger.FOLLOW_UP, "t")
         assert services.history.request_rerun(run.id, rerun)
@@ -341,7 +342,7 @@ def test_what_could_not_be_cleared_away_at_the_end_is_cleared_away_later(
 ) -> None:
     run = request(services, INDEX)
     services.history.begin(run.id, services.clock())
-    building = steps.begin_build(services, run.id)
+    building = build.begin_build(services, run.id)
 
     def refused(*_: object) -> None:
         raise DeliveryError("does not answer")
@@ -358,7 +359,7 @@ def test_what_could_not_be_cleared_away_at_the_end_is_cleared_away_later(
 def test_a_cancelled_run_is_resumed_with_a_new_build(services: Services) -> None:
     run = request(services, INDEX)
     services.history.begin(run.id, services.clock())
-    first = steps.begin_build(services, run.id)
+    first = build.begin_build(services, run.id)
     workflow.cancel(services, run.id)
     workflow.resume(services, run.id)
     assert wait_for(services, run.id)[0].state == "succeeded"
@@ -377,12 +378,12 @@ def test_each_step_of_a_resumed_run_takes_the_lock_again(
     with working(settings.model_copy(update={"java_shedlock": True})) as services:
         run = request(services, TRUSTS)
         services.history.begin(run.id, services.clock())
-        prepared = steps.prepare(services, run.id)
+        prepared = preparation.prepare(services, run.id)
         shedlock.release(embedded_tcs.database, job.lock_name, run.lock_owner, services.clock())
         later = services.clock() + timedelta(seconds=1)
         assert _take(embedded_tcs, job.lock_name, later) is None  # the Java service has it now
         with pytest.raises(LockedError, match="java-host"):
-            steps.plan_partition(services, run.id, prepared.ranges[0], None)
+            partitions.plan_partition(services, run.id, prepared.ranges[0], None)
         workflow.cancel(services, run.id)
 
 
@@ -392,14 +393,14 @@ def test_a_long_run_prolongs_its_lock(settings: Settings, embedded_tcs: World) -
     with working(settings.model_copy(update={"java_shedlock": True}), clock) as services:
         run = request(services, TRUSTS)
         services.history.begin(run.id, clock())
-        steps.prepare(services, run.id)
+        preparation.prepare(services, run.id)
         for _ in range(5):
             clock.forward(minutes=30)
-            steps.prolong_java_locks(services)
+            java_lock.prolong_java_locks(services)
         clock.forward(minutes=30)
         assert _take(embedded_tcs, job.lock_name, clock()) is not None
         workflow.cancel(services, run.id)
-        steps.prolong_java_locks(services)
+        java_lock.prolong_java_locks(services)
         clock.forward(minutes=1)
         assert _take(embedded_tcs, job.lock_name, clock()) is None
 

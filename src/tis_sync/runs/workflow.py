@@ -23,11 +23,23 @@ from tis_sync.errors import (
     TisSyncError,
     UsageError,
 )
-from tis_sync.runs import end, steps
+from tis_sync.runs import end
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.run import NIGHT, Phase, Run, RunState
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps import Decision, Mode
+from tis_sync.runs.steps import (
+    build,
+    in_place,
+    judgement,
+    partitions,
+    preparation,
+    progress,
+    requests,
+    table,
+    turn,
+)
+from tis_sync.runs.steps.judgement import Decision
+from tis_sync.runs.steps.preparation import Mode
 from tis_sync.settings import Settings
 from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs.key_ranges import KeyRange
@@ -56,7 +68,7 @@ def run_job(s: Services, run_id: str) -> RunState:
     retries = rebuilds = 0
     while True:
         try:
-            blocked = steps.wait_for_turn(s, run_id)
+            blocked = turn.wait_for_turn(s, run_id)
             if blocked is not None:
                 return _end(s, run_id, RunState.CANCELLED, blocked)
             _carry_out(s, run_id)
@@ -69,15 +81,15 @@ def run_job(s: Services, run_id: str) -> RunState:
             # A partition was filled again after TCS had changed. A new build settles that.
             if rebuilds == MOST_REBUILDS:
                 return _end(s, run_id, RunState.FAILED, str(error))
-            steps.note_rebuild(s, run_id, str(error))
+            progress.note_rebuild(s, run_id, str(error))
             rebuilds += 1
         except TisSyncError as error:
             # A full disk is reported at once, because a person has to free some space.
             is_transient = error.transient and not isinstance(error, StorageFullError)
             is_last = retries == len(RETRY_SECONDS)
-            if not is_transient or is_last or not steps.is_unattended(s, run_id):
+            if not is_transient or is_last or not progress.is_unattended(s, run_id):
                 return _end(s, run_id, RunState.FAILED, str(error), harms_users=error.harms_users)
-            steps.note_retry(
+            progress.note_retry(
                 s, run_id, str(error), RETRY_SECONDS[retries], harms_users=error.harms_users
             )
             DBOS.sleep(RETRY_SECONDS[retries])
@@ -91,27 +103,27 @@ def _carry_out(s: Services, run_id: str) -> None:
         TisSyncError: any error; readers never see unfinished work.
 
     """
-    prepared = steps.prepare(s, run_id)
+    prepared = preparation.prepare(s, run_id)
     ranges, index = prepared.ranges, prepared.index
     if prepared.mode == Mode.REPLACE:
-        steps.replace_table(s, run_id, ranges)
+        table.replace_table(s, run_id, ranges)
         return
     if prepared.mode != Mode.BUILD:
-        steps.enter(s, run_id, Phase.PLAN, len(ranges))
+        progress.enter(s, run_id, Phase.PLAN, len(ranges))
         planned: list[PartitionResult] = _each(s, PLAN_PARTITION, ranges, run_id, index)
-        decision = steps.judge(s, run_id, planned, prepared.mode)
+        decision = judgement.judge(s, run_id, planned, prepared.mode)
         if decision == Decision.NOTHING:
             return
         if decision == Decision.APPLY:
             busy = [keys for keys, plan in zip(ranges, planned, strict=True) if plan.writes]
-            steps.enter(s, run_id, Phase.APPLY, len(busy))
+            progress.enter(s, run_id, Phase.APPLY, len(busy))
             refused: list[int] = _each(s, APPLY_PARTITION, busy, run_id, index)
-            steps.settle(s, run_id, index, sum(refused), prepared.position)
+            in_place.settle(s, run_id, index, sum(refused), prepared.position)
             return
-    building = steps.begin_build(s, run_id)
-    steps.enter(s, run_id, Phase.FILL, len(ranges))
+    building = build.begin_build(s, run_id)
+    progress.enter(s, run_id, Phase.FILL, len(ranges))
     filled: list[PartitionResult] = _each(s, FILL_PARTITION, ranges, run_id, building)
-    steps.publish(s, run_id, building, filled, prepared.position)
+    build.publish(s, run_id, building, filled, prepared.position)
 
 
 def _each(
@@ -136,7 +148,7 @@ def _end(
 def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
     """Plan one partition."""
     try:
-        return steps.plan_partition(s, run_id, keys, index)
+        return partitions.plan_partition(s, run_id, keys, index)
     except RunEndedError:
         return PartitionResult()  # nobody waits for it
 
@@ -144,7 +156,7 @@ def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) 
 def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> int:
     """Apply the plan of one partition."""
     try:
-        return steps.apply_partition(s, run_id, keys, index)
+        return partitions.apply_partition(s, run_id, keys, index)
     except RunEndedError:
         return 0
 
@@ -152,20 +164,20 @@ def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None)
 def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
     """Write the documents of one partition into a new index."""
     try:
-        return steps.fill_partition(s, run_id, keys, index)
+        return partitions.fill_partition(s, run_id, keys, index)
     except RunEndedError:
         return PartitionResult()
 
 
 def run_night(s: Services, night_id: str) -> RunState:
     """Run every job once, in dependency order; return the state in which the night ended."""
-    start_runs(s, steps.request_night_runs(s, night_id))
+    start_runs(s, requests.request_night_runs(s, night_id))
     return end.finish_night(s, night_id)
 
 
 def run_scheduled(s: Services, _at: datetime, job_name: str) -> None:
     """Run a job at its scheduled time. DBOS starts this once, however many workers there are."""
-    start_runs(s, steps.request_scheduled(s, job_name))
+    start_runs(s, requests.request_scheduled(s, job_name))
 
 
 def start_runs(s: Services, run_ids: Iterable[str]) -> None:

@@ -1,0 +1,54 @@
+"""The last step of a run that changed an index in place."""
+
+from contextlib import suppress
+
+from tis_sync.durable.recorded_step import step
+from tis_sync.errors import PlanOutdatedError
+from tis_sync.logs import run_log
+from tis_sync.runs import checks
+from tis_sync.runs.run import Run
+from tis_sync.runs.services import Services
+from tis_sync.runs.steps.requests import request_another
+from tis_sync.search.model import Position
+
+
+@step
+def settle(s: Services, run_id: str, index: str | None, refused: int, position: Position) -> None:
+    """Make changes in place visible, remove foreign documents, and count refused documents.
+
+    A foreign document that is older than everything the run has read can go, because the run has
+    written what TCS contains instead. A newer one comes from an edit during the run: then the run
+    is followed by another one.
+
+    Args:
+        s: settings, clock and servers.
+        run_id: the run.
+        index: the index that was changed in place. None: the target is a table.
+        refused: the number of documents that the server refused.
+        position: how far the index was written before the run read anything.
+
+    """
+    if index is not None:
+        s.search().refresh(index)
+        _remove_foreign(s, s.history.get(run_id), index, position)
+    if refused:
+        run = s.history.get(run_id)
+        set_aside = (run.set_aside or 0) + refused
+        s.history.note(run_id, set_aside=set_aside)
+        checks.check_set_aside(s, run, set_aside)
+
+
+def _remove_foreign(s: Services, run: Run, index: str, position: Position) -> None:
+    """Remove the foreign documents that were in the index before the run."""
+    search = s.search()
+    if search.foreign(index).is_empty():
+        return
+    old = search.foreign(index, position.get(index, []))
+    s.fence(run.id)()
+    with suppress(PlanOutdatedError):  # somebody has just changed or deleted some of them
+        search.write(index, [], old)
+    search.refresh(index)
+    with run_log(run.id) as log:
+        log.info("foreign documents removed", index=index, documents=old.height)
+    if not search.foreign(index).is_empty():
+        request_another(s, run, "the index was written to during the run")
