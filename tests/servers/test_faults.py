@@ -140,13 +140,16 @@ def broken(
             notification_urls=f"json://127.0.0.1:{relays['alarms'].port}",
             notify_runs=True,
             guard_share=1.0,
-            search_timeout_seconds=TIMEOUT_SECONDS,
-            tcs_timeout_seconds=TIMEOUT_SECONDS,
-            bulk_retry_timeout_seconds=1.0,
             heartbeat_seconds=0.5,
         )
         with working(settings) as services:
-            assert run_night(services)[0].state == "succeeded"
+            night = run_night(services)[0]
+            assert night.state == "succeeded", night.error
+        impatient = {
+            "search_timeout_seconds": TIMEOUT_SECONDS, "tcs_timeout_seconds": TIMEOUT_SECONDS,
+            "bulk_retry_timeout_seconds": 1.0,
+        }  # fmt: skip
+        with working(settings.model_copy(update=impatient)) as services:
             yield services, faults
             faults.lift()
     channel.shutdown()
