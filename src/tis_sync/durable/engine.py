@@ -22,12 +22,10 @@ R = TypeVar("R")
 # of a workflow's steps change.
 WORKFLOW_VERSION = "3"
 BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
-# How often it is polled while there is none. Another process cannot wake an idle one, so a command
-# that hands over its work waits this long.
+# How often it is polled while there is none: each poll takes about five statements. Another process
+# cannot wake an idle one, so a command that hands over its work waits this long. DBOS shortens its
+# interval only by a tenth per poll, so another worker shares work at full speed after 9 s.
 IDLE_POLL_SECONDS = 1.0
-# The same if several workers share the queues. DBOS only shortens its interval by a tenth per poll,
-# so after a long interval it would take a while before work is shared quickly.
-SHARED_IDLE_POLL_SECONDS = 0.5
 STEP_SECONDS = 10  # how long a process that stops waits for the steps that run
 
 
@@ -58,8 +56,7 @@ class Engine:
 
         The interval is a row that other processes also write, so it is read and compared each time.
         """
-        idle_seconds = SHARED_IDLE_POLL_SECONDS if self.shared else IDLE_POLL_SECONDS
-        seconds = BUSY_POLL_SECONDS if busy else idle_seconds
+        seconds = BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS
         self._is_busy = busy
         for queue in self.queues:
             found = DBOS.retrieve_queue(self.queue_name(queue.name))
