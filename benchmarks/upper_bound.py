@@ -59,5 +59,5 @@ def replay(
         list(threads.map(send, bodies))
     assert search.refresh(index) == count
     seconds = time.perf_counter() - started
-    search.drop(index)
+    search.drop(target.spec, index)
     return seconds, count

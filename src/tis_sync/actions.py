@@ -97,9 +97,9 @@ def approve(s: Services, actor: Actor, run_id: str, key: str | None = None) -> R
                 f"Run {held.id[:8]} is not the last run of {held.job}: run {last.id[:8]} came "
                 f"after it and is {last.state}. Check that run instead."
             )
-    options = replace(held.options, approve=True)
     if held.job == NIGHT:
-        return run_night(s, actor, options, key)
+        return run_night(s, actor, replace(held.options, approve=True), key)
+    options = replace(held.options, approve=True, approved_run=held.id)
     return run_job(s, actor, job_named(held.job), options, key)
 
 

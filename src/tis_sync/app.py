@@ -3,6 +3,7 @@
 Importing a module registers nothing. What is not listed here does not run.
 """
 
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
@@ -88,12 +89,15 @@ def session(
     *,
     scheduler: bool = False,
     clock: Callable[[], datetime] | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Services]:
     """Carry out runs and exports in this process while the block lasts.
 
     Arguments and errors as for `tis_sync.runs.cluster.session`.
     """
-    with cluster.session(COMPONENTS, settings, scheduler=scheduler, clock=clock) as services:
+    with cluster.session(
+        COMPONENTS, settings, scheduler=scheduler, clock=clock, stop=stop
+    ) as services:
         if scheduler:
             # It may have been down at the time of the schedule. What cannot be deleted now must not
             # keep it from starting; the retention logs it.

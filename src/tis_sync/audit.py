@@ -15,6 +15,7 @@ from tis_sync.errors import TisSyncError
 from tis_sync.state import web_tables as t
 
 DONE = "done"
+INTERRUPTED = "interrupted: it may have been done in part"
 
 
 class Channel(StrEnum):
@@ -102,9 +103,10 @@ def audited(
     detail: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Record the outcome of the block; arguments as for `record`."""
-    outcome = DONE
+    outcome = INTERRUPTED
     try:
         yield
+        outcome = DONE
     except TisSyncError as error:
         outcome = str(error)
         raise

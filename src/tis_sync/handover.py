@@ -17,7 +17,6 @@ from functools import partial
 from dbos import DBOS
 
 from tis_sync import logs
-from tis_sync.durable.engine import launch, shut_down
 from tis_sync.durable.model import UNFINISHED, owner_of_queue
 from tis_sync.home import HomeInUseError, Purpose, home_lock
 from tis_sync.jobs.catalogue import JOB_BY_NAME, upstream
@@ -59,7 +58,8 @@ class Command:
     def stop(self) -> None:
         """Stop working; what is unfinished goes back to the queues that all workers serve."""
         self._stop.set()
-        self._thread.join(JOIN_SECONDS)
+        if self._thread.ident is not None:  # `start` may have failed before it started
+            self._thread.join(JOIN_SECONDS)
         with self._lock:
             self._work.close()
 
@@ -96,17 +96,9 @@ class Command:
                     return error.owner.process if error.owner.purpose == Purpose.COMMAND else None
             if not s.settings.embedded_state and cluster.live_workers(s):
                 return None
-            stack.callback(cluster.deregister_worker, s)
-            cluster.register_worker(s, schedules=False)
-            engine = launch(
-                s.settings,
-                s,
-                s.worker_id,
-                self._components.workflows,
-                self._components.queues(s.settings),
-                alone=True,
+            engine = stack.enter_context(
+                cluster.engine_running(self._components, s, 0, schedules=False, alone=True)
             )
-            stack.callback(shut_down, engine, 0)
             stack.enter_context(s.delivering())
             s.work_with(engine)
             take_up(s, s.awaited)

@@ -98,9 +98,9 @@ def test_a_restarted_build_continues(search: SearchEngine) -> None:
     assert search.begin(SPEC, "one") == index
     search.write(index, [encode(people(20), FORM)])
     assert search.refresh(index) == 20
-    search.drop(index)
+    search.drop(SPEC, index)
     assert not search.exists(SPEC, index)
-    search.drop(index)
+    search.drop(SPEC, index)
 
 
 def test_only_what_differs_is_planned_and_applying_it_corrects_the_index(

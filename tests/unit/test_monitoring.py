@@ -30,6 +30,7 @@ from tis_sync.settings import Settings
 from tis_sync.state import tables as t
 
 MINUTE = 60.0
+HEARTBEAT = 5.0
 MakeWorker = Callable[[], Services]
 
 
@@ -60,11 +61,13 @@ class Seconds:
 
 def tick(runner: TaskRunner, seconds: Seconds, by: float) -> None:
     """Let time pass, start what is due, and wait for it, unless it hangs."""
-    seconds.now += by
-    runner.tick()
-    for progress in runner._progress:
-        if progress.thread is not None and progress.task.name != "hangs":
-            progress.thread.join()
+    end = seconds.now + by
+    while seconds.now < end:
+        seconds.now = min(end, seconds.now + HEARTBEAT)
+        runner.tick()
+        for progress in runner._progress:
+            if progress.thread is not None and progress.task.name != "hangs":
+                progress.thread.join()
 
 
 def failures(s: Services) -> dict[str, str]:
@@ -130,6 +133,18 @@ def test_a_task_that_hangs_is_reported_and_not_started_again_until_it_ends(
     eventually(lambda: failures(s) == {}, 10)
     tick(runner, seconds, MONITOR_SECONDS)
     eventually(lambda: starts == 2, 10)
+
+
+def test_a_task_of_a_process_that_was_suspended_is_not_reported(make_worker: MakeWorker) -> None:
+    s, seconds, release = make_worker(), Seconds(), threading.Event()
+    runner = TaskRunner(s, [Task("hangs", lambda _: release.wait(), limit_seconds=45)], seconds)
+    tick(runner, seconds, MONITOR_SECONDS)
+    seconds.now += 10 * MINUTE  # nothing in this process runs meanwhile
+    runner.tick()
+    assert failures(s) == {}
+    tick(runner, seconds, MINUTE)
+    assert set(failures(s)) == {"hangs"}
+    release.set()
 
 
 def test_a_monitor_is_carried_out_by_one_worker_until_that_worker_is_gone(

@@ -13,7 +13,9 @@ from dbos import DBOS
 from tests.conftest import NOW, TODAY, Clock
 from tests.running import run_job, run_night, wait_for, working
 from tests.world import LOCKS, World
+from tis_sync import actions
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
+from tis_sync.audit import Actor, Channel
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.errors import DeliveryError, LockedError, UsageError
@@ -35,6 +37,7 @@ from tis_sync.tcs import tables as t
 
 TRUSTS, INDEX = "PersonPlacementEmployingBodyTrustJob", "PersonElasticSearchSyncJob"
 STATUS = "PersonRecordStatusJob"
+ACTOR = Actor("ann", Channel.LOCAL)
 
 
 @pytest.fixture
@@ -135,6 +138,21 @@ def test_an_approval_covers_the_plan_that_was_shown_and_no_other(
     (approved,) = run_job(services, TRUSTS, follow_ups=False, approve=True)
     assert approved.state == "succeeded", approved.error
     assert pairs(embedded_tcs) == complete - (again.removed or 0)
+
+
+def test_a_plan_that_is_held_again_can_be_approved_again(
+    services: Services, embedded_tcs: World
+) -> None:
+    assert run_night(services)[0].state == RunState.SUCCEEDED
+    embedded_tcs.execute(sa.delete(t.Placement).where(t.Placement.c.traineeId % 2 == 0))
+    held = run_job(services, TRUSTS)[0]
+    assert held.state == RunState.HELD
+    embedded_tcs.execute(sa.delete(t.Placement))
+    again = wait_for(services, actions.approve(services, ACTOR, held.id).id)[0]
+    assert again.state == RunState.HELD
+    approved = wait_for(services, actions.approve(services, ACTOR, again.id).id)[0]
+    assert approved.state == RunState.SUCCEEDED
+    assert pairs(embedded_tcs) == 0
 
 
 def test_there_must_be_a_held_plan_to_approve(services: Services) -> None:
@@ -366,6 +384,43 @@ def test_a_cancelled_run_is_resumed_with_a_new_build(services: Services) -> None
     live = services.search().live(PERSONS)
     assert live is not None
     assert live.name != first
+
+
+def test_a_resumed_rebuild_keeps_the_index_that_it_has_published_already(
+    services: Services,
+) -> None:
+    run = request(services, INDEX, rebuild=True)
+    services.history.begin(run.id, services.clock())
+    published = build.begin_build(services, run.id)
+    services.search().publish(PERSONS, published)
+    workflow.cancel(services, run.id)
+    services.history.reopen(run.id)
+    building = build.begin_build(services, run.id)
+    assert building != published
+    live = services.search().live(PERSONS)
+    assert live is not None
+    assert live.name == published
+
+
+def test_a_step_that_takes_the_lock_while_its_run_is_cancelled_has_it_freed_later(
+    settings: Settings, embedded_tcs: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, later = job_named(INDEX).lock_name, NOW + timedelta(minutes=2)
+    with working(settings.model_copy(update={"java_shedlock": True})) as services:
+        run = request(services, INDEX)
+        services.history.begin(run.id, services.clock())
+        take = shedlock.take
+
+        def cancelled_before(*given: Any) -> Any:
+            monkeypatch.undo()
+            workflow.cancel(services, run.id)
+            return take(*given)
+
+        monkeypatch.setattr(shedlock, "take", cancelled_before)
+        java_lock.hold_java_lock(services, services.history.get(run.id))
+        assert shedlock.take(embedded_tcs.database, lock, "java", later, timedelta(1)) is not None
+        workflow.recover_runs(services)
+    assert shedlock.take(embedded_tcs.database, lock, "java", later, timedelta(1)) is None
 
 
 # The lock of the Java service

@@ -26,6 +26,7 @@ from tis_sync.state.clock import time_in
 
 MONITOR_SECONDS = 30.0  # an alarm opens within a minute
 LIMIT_SECONDS = 60.0  # a task that takes longer is reported
+SUSPENDED_SECONDS = 5.0  # a tick this late shows that the whole process did not run
 JOIN_SECONDS = 10.0  # how long to wait for threads to stop
 LONGEST_REASON = 300  # characters of an unexpected error that are shown
 OF = " of "  # between a task and its worker, in the subject of an alarm
@@ -162,9 +163,24 @@ class TaskRunner:
             _Progress(task, now + min(task.every_seconds, MONITOR_SECONDS)) for task in tasks
         ]
         self._exclusive = [task.name for task in tasks if task.is_exclusive]
+        self._ticked = now
 
     def tick(self) -> None:
         """Renew the leases, start what is due, and report what takes too long."""
+        self._leave_out_suspension()
+        try:
+            self._tick()
+        finally:
+            self._ticked = self._monotonic()
+
+    def _leave_out_suspension(self) -> None:
+        """Do not count the time in which the whole process was suspended as time a task took."""
+        missed = self._monotonic() - self._ticked - self._process.settings.heartbeat_seconds
+        if missed > SUSPENDED_SECONDS:
+            for progress in self._progress:
+                progress.started += missed
+
+    def _tick(self) -> None:
         for progress in self._progress:
             if progress.is_running:
                 self._report_slow(progress)

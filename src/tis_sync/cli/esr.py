@@ -11,7 +11,7 @@ import typer
 from tis_sync import actions, extras
 from tis_sync.app import command_session, consume, session
 from tis_sync.cli.output import Json, as_json, error, out, table
-from tis_sync.cli.process import actor, exit_now, log_to_stdout, stop_event
+from tis_sync.cli.process import actor, exit_now, log_to_stdout, stop_event, wait_until
 from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import LONDON, london_day, next_due
 from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
@@ -333,8 +333,8 @@ def listen() -> None:
     settings = load_settings()
     asyncio.run(_require_broker(settings))
     log_to_stdout(settings)
-    with stop_event() as stop, session(settings) as s, consume(s):
-        stop.wait()
+    with stop_event() as stop, session(settings, stop=stop) as s, consume(s):
+        wait_until(stop)
     exit_now()
 
 

@@ -39,6 +39,16 @@ def log_to_stdout(settings: Settings) -> None:
         logs.get().warning("not a setting, ignored", name=name, similar=similar)
 
 
+# A signal may reach another thread. Python handles it in the main thread, when that wakes up.
+SIGNAL_SECONDS = 1.0
+
+
+def wait_until(stop: threading.Event) -> None:
+    """Wait until `stop_event` is set."""
+    while not stop.wait(SIGNAL_SECONDS):
+        pass
+
+
 @contextmanager
 def stop_event() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM or SIGINT (Control-C) sets."""

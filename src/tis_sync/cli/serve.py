@@ -1,6 +1,7 @@
 """Commands that run until they are stopped: the worker and the console."""
 
 import ipaddress
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 
 from tis_sync import __version__, logs
 from tis_sync.app import session
-from tis_sync.cli.process import exit_now, log_to_stdout, stop_event
+from tis_sync.cli.process import exit_now, log_to_stdout, stop_event, wait_until
 from tis_sync.errors import UsageError
 from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
@@ -18,8 +19,6 @@ from tis_sync.web.app import BASE, create_app
 from tis_sync.web.server import Server
 
 PORT = 8101
-# A signal may reach another thread. Python handles it in the main thread, when that wakes up.
-SIGNAL_SECONDS = 1.0
 
 
 def work() -> None:
@@ -27,10 +26,9 @@ def work() -> None:
     settings = load_settings()
     times(settings)  # fails now, not at the first schedule
     log_to_stdout(settings)
-    with stop_event() as stop, session(settings, scheduler=True) as s:
+    with stop_event() as stop, session(settings, scheduler=True, stop=stop) as s:
         logs.get().info("worker started", worker=s.worker_id, version=__version__)
-        while not stop.wait(SIGNAL_SECONDS):
-            pass
+        wait_until(stop)
         logs.get().info("worker stopping", worker=s.worker_id)
     exit_now()
 
@@ -50,7 +48,7 @@ def serve(
     log_to_stdout(settings)
     # uvicorn re-raises the signal that stopped it. The process must not end before its work is back
     # on the queues.
-    with stop_event(), _services(settings, worker=not no_worker) as s:
+    with stop_event() as stop, _services(settings, stop, worker=not no_worker) as s:
         server = Server(create_app(s), host, port)
         logs.get().info("console", url=f"http://{host}:{port}{BASE}/", version=__version__)
         server.run()
@@ -59,9 +57,9 @@ def serve(
 
 
 @contextmanager
-def _services(settings: Settings, *, worker: bool) -> Iterator[Services]:
+def _services(settings: Settings, stop: threading.Event, *, worker: bool) -> Iterator[Services]:
     if worker:
-        with session(settings, scheduler=True) as s:
+        with session(settings, scheduler=True, stop=stop) as s:
             yield s
         return
     s = Services(settings)

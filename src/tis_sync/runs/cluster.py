@@ -6,9 +6,9 @@ heartbeat claims the row (with an UPDATE that only one worker can win), and puts
 workflows of the dead process back on their queues.
 """
 
-import time
+import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,7 +17,7 @@ from dbos import DBOS, DBOSClient
 
 from tis_sync import logs
 from tis_sync.alarms.monitoring import Task, beating, running_tasks
-from tis_sync.durable.engine import launch, shut_down
+from tis_sync.durable.engine import Engine, launch, shut_down
 from tis_sync.durable.model import Queue, Schedule, Workflow, owner_of_queue, shared_queue
 from tis_sync.durable.tables import client
 from tis_sync.home import POLL_SECONDS, HomeInUseError, Purpose, home_lock
@@ -62,6 +62,7 @@ def session(
     *,
     scheduler: bool = False,
     clock: Callable[[], datetime] | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Services]:
     """Carry out runs in this process while the block lasts.
 
@@ -73,33 +74,25 @@ def session(
         settings: the configuration.
         scheduler: also start jobs at their scheduled times, monitor, and consume messages.
         clock: returns the current time. None: the machine's clock.
+        stop: set when the process is to stop; it may still be waiting for the home then.
 
     Raises:
         HomeInUseError: another worker works in the embedded home.
         UnreachableError: the state database does not answer.
+        SystemExit: `stop` was set while this process waited for the home.
 
     """
     with ExitStack() as stack:
-        stack.enter_context(_home(settings))
+        stack.enter_context(_home(settings, stop or threading.Event()))
         services = Services(settings, clock)
         stack.callback(services.close)
         history = services.history
         logs.to_history(lambda run, level, text: history.log(run, services.clock(), level, text))
         stack.callback(logs.to_history, None)
-        # Deregister only after DBOS has stopped: other workers resume what is unfinished then.
-        ends = stack.enter_context(ExitStack())
-        services.engine = launch(
-            settings,
-            services,
-            services.worker_id,
-            components.workflows,
-            components.queues(settings),
-        )
         wait_seconds = settings.shutdown_wait_seconds * scheduler
-        ends.callback(shut_down, services.engine, wait_seconds)
-        register_worker(services, schedules=scheduler)
-        stack.callback(deregister_worker, services)
-        stack.push(ends.pop_all())
+        services.engine = stack.enter_context(
+            engine_running(components, services, wait_seconds, schedules=scheduler)
+        )
         take_over_stale(services, all_others=settings.embedded_state)
         for recover in components.recoveries:
             recover(services)
@@ -119,16 +112,61 @@ def session(
 
 
 @contextmanager
-def _home(settings: Settings) -> Iterator[None]:
+def engine_running(
+    components: Components,
+    services: Services,
+    wait_seconds: int,
+    *,
+    schedules: bool,
+    alone: bool = False,
+) -> Iterator[Engine]:
+    """Run DBOS in this process while the block lasts.
+
+    The process is registered before DBOS takes the first workflow, and deregistered after it has
+    stopped: whenever it dies, other workers find its row and resume what is unfinished.
+
+    Args:
+        components: what the process consists of.
+        services: settings, clock and servers.
+        wait_seconds: see `shut_down`.
+        schedules: whether the process starts jobs at their scheduled times.
+        alone: see `launch`.
+
+    """
+    register_worker(services, schedules=schedules)
+    try:
+        engine = launch(
+            services.settings,
+            services,
+            services.worker_id,
+            components.workflows,
+            components.queues(services.settings),
+            alone=alone,
+        )
+    except BaseException:
+        with suppress(Exception):  # otherwise it expires
+            services.workers.remove(services.worker_id)
+        raise
+    try:
+        yield engine
+    finally:
+        shut_down(engine, wait_seconds)
+        deregister_worker(services)
+
+
+@contextmanager
+def _home(settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Hold the lock of the home, if something is embedded in it; wait for a command that has it.
 
     Raises:
         HomeInUseError: another worker has it.
+        SystemExit: `stop` was set while this process waited.
 
     """
     if not uses_home(settings):
         yield
         return
+    waits_for = None
     with ExitStack() as stack:
         while True:
             try:
@@ -137,8 +175,11 @@ def _home(settings: Settings) -> Iterator[None]:
             except HomeInUseError as error:
                 if error.owner.purpose != Purpose.COMMAND:
                     raise
-                logs.get().info("waiting for a command to end", process=error.owner.process)
-                time.sleep(POLL_SECONDS)
+                if error.owner.process != waits_for:
+                    waits_for = error.owner.process
+                    logs.get().info("waiting for a command to end", process=waits_for)
+                if stop.wait(POLL_SECONDS):
+                    raise SystemExit(0) from None  # nothing has begun
         yield
 
 

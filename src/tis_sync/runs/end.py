@@ -52,6 +52,8 @@ def end_run(
     if run.is_active and not run.options.dry_run and (state != RunState.FAILED or harms_users):
         notify_end(s, run, job, state, error)
     rerun = s.history.end(run_id, state, s.clock(), error, rerun_as_of=days_of(s, job))
+    if run.is_active and state != RunState.SUCCEEDED:
+        clean_up(s, run)  # what steps in flight took before their fences stopped them
     _forget_losses(s, run, state)
     s.workspaces.drop(run_id)
     if run.is_active:
@@ -66,14 +68,17 @@ finish = step(end_run)
 def clean_up(s: Services, run: Run) -> None:
     """Free the lock and drop the unfinished builds of a run.
 
-    If a server does not answer, this is tried again later: see `History.to_clean_up`.
+    If a server does not answer, this is tried again later: see `History.to_clean_up`. So it is if a
+    step that is still in flight takes the lock or begins a build after this.
     """
+    s.history.expect_cleanup(run.id, needed=False)
     is_clean = True
     if not run.options.dry_run:
         if isinstance(JOB_BY_NAME[run.job].target, IndexTarget):
             is_clean = _drop_builds(s, run)
         is_clean = _free_java_lock(s, run) and is_clean
-    s.history.expect_cleanup(run.id, needed=not is_clean)
+    if not is_clean:
+        s.history.expect_cleanup(run.id, needed=True)
 
 
 def _has_changes(s: Services, run: Run, state: RunState) -> bool:
@@ -211,11 +216,8 @@ def build_index(run: Run, build: str) -> str:
 def _drop_builds(s: Services, run: Run) -> bool:
     """Drop what the run has built but not published; False if the search server does not answer."""
     try:
-        live = s.search().live(index_spec(run))
         for build in run.builds:
-            index = build_index(run, build)
-            if live is None or live.name != index:
-                s.search().drop(index)
+            s.search().drop(index_spec(run), build_index(run, build))
     except TisSyncError as error:
         get().warning("build not dropped", run=run.id[:8], reason=str(error))
         return False

@@ -208,18 +208,24 @@ class EmbeddedEngine:
             previous = self._live_name(spec)
             if previous == index:
                 return
+            if not self.exists(spec, index):
+                raise SchemaError(f"There is no index {index} to publish; it was dropped.")
             draft = self._folder / f"{spec.alias}.alias.new"
             draft.write_text(index)
             draft.replace(self._folder / f"{spec.alias}.alias")
             for folder in self._folder.glob(f"{spec.alias}-*"):
                 if folder.name not in {index, previous}:
-                    self.drop(folder.name)
+                    self._delete(folder.name)
 
-    def drop(self, index: str) -> None:
-        """Drop an index that readers do not see."""
+    def drop(self, spec: IndexSpec, index: str) -> None:
+        """Drop the index of a build, unless it is behind the alias."""
         with self._lock:
-            self._open.pop(index, None)
-            shutil.rmtree(self._folder / index, ignore_errors=True)
+            if self._live_name(spec) != index:
+                self._delete(index)
+
+    def _delete(self, index: str) -> None:
+        self._open.pop(index, None)
+        shutil.rmtree(self._folder / index, ignore_errors=True)
 
     def query(self, spec: IndexSpec, query: Query) -> Hits:
         """Find documents in which every query word begins some word and every filter matches."""

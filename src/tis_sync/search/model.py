@@ -335,8 +335,11 @@ class SearchEngine(Protocol):
         older ones are dropped.
         """
 
-    def drop(self, index: str) -> None:
-        """Drop an index that was never published."""
+    def drop(self, spec: IndexSpec, index: str) -> None:
+        """Drop the index of a build unless it is behind the alias; then it cannot be published.
+
+        Either this or a publication at the same moment succeeds, never both.
+        """
 
     def query(self, spec: IndexSpec, query: Query) -> Hits:
         """Answer a query; every engine gives the same answer for the same documents.

@@ -232,8 +232,12 @@ class RestEngine:
                 self._drop_old(name)
 
     def _switch(self, spec: IndexSpec, index: str, behind: set[str]) -> Response:
-        """Move the alias from the indexes that are behind it to another one, in one request."""
-        actions: list[dict[str, Any]] = [
+        """Move the alias from the indexes that are behind it to another one, in one request.
+
+        The request fails as a whole if the other one has lost its write alias (see `drop`).
+        """
+        actions = [_remove_write_alias(index), _add_write_alias(index)]
+        actions += [
             # An index with the alias's name has to go: there cannot be both.
             {"remove_index": {"index": name}}
             if name == spec.alias
@@ -246,13 +250,29 @@ class RestEngine:
     def _drop_old(self, index: str) -> None:
         """Drop an older index; if that fails, the next publication tries again."""
         try:
-            self.drop(index)
+            self._delete(index)
         except TisSyncError as error:
             get().warning("old index not dropped", index=index, reason=str(error))
 
-    def drop(self, index: str) -> None:
-        """Drop an index that readers do not see."""
-        response = self._transport.request("DELETE", f"/{index}", None, JSON)
+    def drop(self, spec: IndexSpec, index: str) -> None:
+        """Drop the index of a build, unless it is behind the alias.
+
+        Its write alias goes first: `_switch` needs it, so from then on nobody can publish the
+        index between the look at the alias and the deletion.
+        """
+        if index in self._behind(spec):
+            return
+        self._unless_gone("POST", "/_aliases", {"actions": [_remove_write_alias(index)]})
+        if index in self._behind(spec):  # published in the meantime
+            self._call("POST", "/_aliases", {"actions": [_add_write_alias(index)]})
+            return
+        self._delete(index)
+
+    def _delete(self, index: str) -> None:
+        self._unless_gone("DELETE", f"/{index}", None)
+
+    def _unless_gone(self, method: str, path: str, body: Mapping[str, Any] | None) -> None:
+        response = self._transport.request(method, path, body, JSON)
         if response.refusal != Refusal.GONE:
             self._answer(response)
 
@@ -290,6 +310,14 @@ class RestEngine:
 
 def _write_alias(index: str) -> str:
     return f"{index}-write"
+
+
+def _add_write_alias(index: str) -> dict[str, Any]:
+    return {"add": {"index": index, "alias": _write_alias(index), "is_write_index": True}}
+
+
+def _remove_write_alias(index: str) -> dict[str, Any]:
+    return {"remove": {"index": index, "alias": _write_alias(index), "must_exist": True}}
 
 
 def _meta(description: Mapping[str, Any]) -> Mapping[str, Any]:

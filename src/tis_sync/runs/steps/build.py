@@ -20,11 +20,15 @@ def begin_build(s: Services, run_id: str) -> str:
         The name of the index; readers do not see it yet.
 
     """
+    s.fence(run_id)()
     run = s.history.get(run_id)
-    s.history.expect_cleanup(run_id, needed=True)
+    spec = index_spec(run)
     for build in run.builds[:-1]:
-        s.search().drop(build_index(run, build))
-    return s.search().begin(index_spec(run), run.builds[-1])
+        s.search().drop(spec, build_index(run, build))
+    index = s.search().begin(spec, run.builds[-1])
+    # If the run has ended in the meantime, this has the index dropped later.
+    s.history.expect_cleanup(run_id, needed=True)
+    return index
 
 
 @step

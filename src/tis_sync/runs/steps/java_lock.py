@@ -24,8 +24,9 @@ def hold_java_lock(s: Services, run: Run) -> None:
         return
     job = JOB_BY_NAME[run.job]
     longest = timedelta(minutes=s.settings.shedlock_minutes)
-    s.history.expect_cleanup(run.id, needed=True)
     holder = shedlock.take(s.tcs(), job.lock_name, run.lock_owner, s.clock(), longest)
+    # If the run has ended in the meantime, this has the lock freed later.
+    s.history.expect_cleanup(run.id, needed=True)
     if holder is not None:
         name, until = holder
         raise JavaRunsError(
