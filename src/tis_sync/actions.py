@@ -91,14 +91,14 @@ def approve(s: Services, actor: Actor, run_id: str, key: str | None = None) -> R
             raise UsageError(
                 f"Run {held.id[:8]} is {held.state}, not held; there is no plan to approve."
             )
-        last = s.history.last(held.job)
+        last = s.history.last_of_same_kind(held.job, held.as_of, past_day=held.past_day)
         if last is not None and last.id != held.id and not last.is_active:
             raise UsageError(
                 f"Run {held.id[:8]} is not the last run of {held.job}: run {last.id[:8]} came "
                 f"after it and is {last.state}. Check that run instead."
             )
     if held.job == NIGHT:
-        return run_night(s, actor, replace(held.options, approve=True), key)
+        return run_night(s, actor, replace(held.options, approve=True, approved_run=held.id), key)
     options = replace(held.options, approve=True, approved_run=held.id)
     return run_job(s, actor, job_named(held.job), options, key)
 

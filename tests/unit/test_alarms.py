@@ -128,8 +128,8 @@ def test_people_hear_that_the_retries_of_a_run_were_given_up(
     run = request_run(
         services, job, trigger=Trigger.SCHEDULE, requested_by="schedule", options=RunOptions()
     )
-    for _ in range(3):
-        note_retry(services, run.id, "TCS does not answer.", 60)
+    for attempt in range(3):
+        note_retry(services, run.id, attempt, "TCS does not answer.", 60)
     notify_end(services, run, job, RunState.FAILED, "TCS does not answer.")
     notify_end(services, run, job, RunState.FAILED, "TCS does not answer.")
     while deliver_due(services.state, channels(servers), services.clock()):

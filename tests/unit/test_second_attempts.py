@@ -1,8 +1,7 @@
 """The second attempt of a run: what was judged, begun, locked or requested before is respected."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,20 +10,18 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from tests.conftest import NOW, TODAY, Clock
+from tests.demo_runs import ACTOR, INDEX, STATUS, TRUSTS, request, services, settings
 from tests.running import run_job, run_night, wait_for, working
 from tests.world import LOCKS, World
 from tis_sync import actions
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
-from tis_sync.audit import Actor, Channel
-from tis_sync.demo import generate as demo
-from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.errors import DeliveryError, LockedError, UsageError
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.reconcile import table_apply
 from tis_sync.runs import partition, workflow
 from tis_sync.runs.end import end_run
-from tis_sync.runs.request import request_night, request_run
+from tis_sync.runs.request import request_night
 from tis_sync.runs.run import Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import build, java_lock, partitions, preparation, requests
@@ -35,31 +32,12 @@ from tis_sync.settings import Settings
 from tis_sync.tcs import shedlock
 from tis_sync.tcs import tables as t
 
-TRUSTS, INDEX = "PersonPlacementEmployingBodyTrustJob", "PersonElasticSearchSyncJob"
-STATUS = "PersonRecordStatusJob"
-ACTOR = Actor("ann", Channel.LOCAL)
-
-
-@pytest.fixture
-def settings(embedded_tcs: World, tmp_path: Path) -> Settings:
-    demo.generate(embedded_tcs.database, demo.Size(300), TODAY, legacy_tables)
-    return Settings(home=tmp_path / "home", tcs_url=embedded_tcs.url, guard_rows=10)
-
-
-@pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
-    with working(settings) as services:
-        yield services
-
-
-def request(s: Services, job: str, trigger: Trigger = Trigger.MANUAL, **options: Any) -> Run:
-    return request_run(
-        s, job_named(job), trigger=trigger, requested_by="t", options=RunOptions(**options)
-    )
-
 
 def pairs(world: World) -> int:
     return len(world.rows(t.PersonTrust, "personId"))
+
+
+__all__ = ["services", "settings"]
 
 
 def before_applying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
@@ -326,9 +304,9 @@ def test_however_a_run_ends_its_lock_build_and_follow_ups_are_settled(
     with working(settings.model_copy(update={"java_shedlock": True})) as services:
         run = request(services, INDEX)
         services.history.begin(run.id, services.clock())
-        prepared = preparation.prepare(services, run.id)
-        building = build.begin_build(services, run.id)
-        partitions.fill_partition(services, run.id, prepared.ranges[0], building)
+        prepared = preparation.prepare(services, run.id, 0)
+        building = build.begin_build(services, run.id, 0)
+        partitions.fill_partition(services, run.id, 0, prepared.ranges[0], building)
         assert services.search().exists(PERSONS, building)
         rerun = Rerun(Trigger.FOLLOW_UP, "t")
         assert services.history.request_rerun(run.id, rerun)
@@ -360,7 +338,7 @@ def test_what_could_not_be_cleared_away_at_the_end_is_cleared_away_later(
 ) -> None:
     run = request(services, INDEX)
     services.history.begin(run.id, services.clock())
-    building = build.begin_build(services, run.id)
+    building = build.begin_build(services, run.id, 0)
 
     def refused(*_: object) -> None:
         raise DeliveryError("does not answer")
@@ -377,7 +355,7 @@ def test_what_could_not_be_cleared_away_at_the_end_is_cleared_away_later(
 def test_a_cancelled_run_is_resumed_with_a_new_build(services: Services) -> None:
     run = request(services, INDEX)
     services.history.begin(run.id, services.clock())
-    first = build.begin_build(services, run.id)
+    first = build.begin_build(services, run.id, 0)
     workflow.cancel(services, run.id)
     workflow.resume(services, run.id)
     assert wait_for(services, run.id)[0].state == "succeeded"
@@ -391,11 +369,11 @@ def test_a_resumed_rebuild_keeps_the_index_that_it_has_published_already(
 ) -> None:
     run = request(services, INDEX, rebuild=True)
     services.history.begin(run.id, services.clock())
-    published = build.begin_build(services, run.id)
+    published = build.begin_build(services, run.id, 0)
     services.search().publish(PERSONS, published)
     workflow.cancel(services, run.id)
-    services.history.reopen(run.id)
-    building = build.begin_build(services, run.id)
+    services.history.reopen(run.id, run.as_of)
+    building = build.begin_build(services, run.id, 1)
     assert building != published
     live = services.search().live(PERSONS)
     assert live is not None
@@ -433,12 +411,12 @@ def test_each_step_of_a_resumed_run_takes_the_lock_again(
     with working(settings.model_copy(update={"java_shedlock": True})) as services:
         run = request(services, TRUSTS)
         services.history.begin(run.id, services.clock())
-        prepared = preparation.prepare(services, run.id)
+        prepared = preparation.prepare(services, run.id, 0)
         shedlock.release(embedded_tcs.database, job.lock_name, run.lock_owner, services.clock())
         later = services.clock() + timedelta(seconds=1)
         assert _take(embedded_tcs, job.lock_name, later) is None  # the Java service has it now
         with pytest.raises(LockedError, match="java-host"):
-            partitions.plan_partition(services, run.id, prepared.ranges[0], None)
+            partitions.plan_partition(services, run.id, 0, prepared.ranges[0], None)
         workflow.cancel(services, run.id)
 
 
@@ -448,7 +426,7 @@ def test_a_long_run_prolongs_its_lock(settings: Settings, embedded_tcs: World) -
     with working(settings.model_copy(update={"java_shedlock": True}), clock) as services:
         run = request(services, TRUSTS)
         services.history.begin(run.id, clock())
-        preparation.prepare(services, run.id)
+        preparation.prepare(services, run.id, 0)
         for _ in range(5):
             clock.forward(minutes=30)
             java_lock.prolong_java_locks(services)

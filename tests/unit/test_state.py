@@ -89,13 +89,13 @@ def test_only_a_cancelled_run_is_reopened(services: Services) -> None:
     history = services.history
     run_id = request(history)
     with pytest.raises(UsageError, match="only a cancelled run"):
-        history.reopen(run_id)
+        history.reopen(run_id, AsOf.on(TODAY))
     history.end(run_id, RunState.CANCELLED, NOW, "by a person")
     other = request(history)
     with pytest.raises(AlreadyRunningError):
-        history.reopen(run_id)
+        history.reopen(run_id, AsOf.on(TODAY))
     history.end(other, RunState.SUCCEEDED, NOW)
-    assert history.reopen(run_id).state == "queued"
+    assert history.reopen(run_id, AsOf.on(TODAY)).state == "queued"
 
 
 def test_runs_are_kept_for_400_days_and_the_last_success_for_ever(services: Services) -> None:

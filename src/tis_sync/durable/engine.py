@@ -20,7 +20,7 @@ from tis_sync.settings import Settings
 R = TypeVar("R")
 # Unfinished workflows of another version are not resumed. Increase this when the names or the order
 # of a workflow's steps change.
-WORKFLOW_VERSION = "3"
+WORKFLOW_VERSION = "4"
 BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
 # How often it is polled while there is none: each poll takes about five statements. Another process
 # cannot wake an idle one, so a command that hands over its work waits this long. DBOS shortens its

@@ -47,7 +47,7 @@ def end_run(
         state, error = run.state, run.error
     job = JOB_BY_NAME[run.job]
     clean_up(s, run)
-    if _has_changes(s, run, state) and run.options.follow_ups and run.trigger != Trigger.NIGHT:
+    if _needs_follow_ups(s, run, state):
         request_follow_ups(s, run, job)
     if run.is_active and not run.options.dry_run and (state != RunState.FAILED or harms_users):
         notify_end(s, run, job, state, error)
@@ -81,18 +81,24 @@ def clean_up(s: Services, run: Run) -> None:
         s.history.expect_cleanup(run.id, needed=True)
 
 
-def _has_changes(s: Services, run: Run, state: RunState) -> bool:
-    """Whether the run has written something, or may have if it failed halfway."""
-    if run.options.dry_run or state == RunState.CANCELLED:
+def _needs_follow_ups(s: Services, run: Run, state: RunState) -> bool:
+    """Whether the run has written something, or may have, that other jobs build on.
+
+    What counts is whether any attempt began to write, not how the last one ended: a commit may have
+    gone through although its connection was cut, and then the next attempt finds nothing to do.
+    """
+    if run.options.dry_run or not run.options.follow_ups:
         return False
-    if state == RunState.SUCCEEDED:
-        return bool(run.written)
-    return any(name == Phase.APPLY for name, _ in s.history.phases(run.id))
+    if run.trigger == Trigger.NIGHT and run.parent is not None:
+        is_part = state == RunState.CANCELLED or s.history.get(run.parent).is_active
+        if is_part:  # the night runs those jobs too, or was cancelled with all of them
+            return False
+    return any(name in {Phase.APPLY, Phase.REPLACE} for name, _ in s.history.phases(run.id))
 
 
 def _forget_losses(s: Services, run: Run, state: RunState) -> None:
     """Keep the losses of a held plan until it is approved or superseded."""
-    if state == RunState.SUCCEEDED and not run.options.dry_run:
+    if state == RunState.SUCCEEDED and not run.options.dry_run and not run.past_day:
         s.losses.forget_job(run.job)
     elif state != RunState.HELD:
         s.losses.forget(run.id)

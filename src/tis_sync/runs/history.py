@@ -24,6 +24,7 @@ from tis_sync.runs.run import (
     RunOptions,
     RunState,
     Trigger,
+    as_of_json,
     queued_row,
     run_from_row,
 )
@@ -199,11 +200,11 @@ class History(RunQueries):
             The id of the rerun, also if the run had already ended. None: there is no rerun.
 
         """
-        rerun_id = str(uuid5(UUID(run_id), "rerun"))
         with self._state.write() as connection:
             run = connection.execute(
                 sa.select(t.run).where(t.run.c.id == run_id).with_for_update()
             ).one()
+            rerun_id = str(uuid5(UUID(run_id), f"rerun {run.restarts}"))
             if run.state not in ACTIVE:
                 known = sa.select(t.run.c.id).where(t.run.c.id == rerun_id)
                 return connection.scalar(known)
@@ -216,21 +217,25 @@ class History(RunQueries):
                 _cover(connection, run_from_row(dict(run._mapping)))
             if run.rerun is None or rerun_as_of is None:
                 return None
-            rerun = _rerun_from_json(run.rerun)
+            rerun = _of_living_parent(connection, _rerun_from_json(run.rerun))
             values = queued_row(
                 run.job,
                 rerun.trigger,
                 rerun.requested_by,
                 rerun_as_of,
-                RunOptions(approve=rerun.approve),
+                RunOptions(approve=rerun.approved_run is not None, approved_run=rerun.approved_run),
                 now,
                 rerun.parent or run_id,
             )
             connection.execute(sa.insert(t.run).values(values | {"id": rerun_id}))
         return rerun_id
 
-    def reopen(self, run_id: str) -> Run:
+    def reopen(self, run_id: str, as_of: AsOf) -> Run:
         """Queue a cancelled run again, with a new workflow and a new build.
+
+        Args:
+            run_id: the run.
+            as_of: the days that it covers now.
 
         Raises:
             UsageError: it was not cancelled.
@@ -245,6 +250,7 @@ class History(RunQueries):
                     .where(t.run.c.id == run.id, t.run.c.state == RunState.CANCELLED)
                     .values(
                         state=RunState.QUEUED,
+                        as_of=as_of_json(as_of),
                         active_job=None if run.options.dry_run else run.job,
                         finished_at=None,
                         error=None,
@@ -262,12 +268,18 @@ class History(RunQueries):
             )
         return self.get(run.id)
 
-    def next_attempt(self, run_id: str) -> None:
-        """Record that the run begins again, so that its next build has a new name."""
+    def end_attempt(self, run_id: str, attempt: int) -> int:
+        """Record that the run begins again; return the number of the next attempt.
+
+        Its next build has a new name, and what is still in flight of earlier attempts stops.
+        """
         with self._state.write() as connection:
             connection.execute(
-                sa.update(t.run).where(t.run.c.id == run_id).values(attempt=t.run.c.attempt + 1)
+                sa.update(t.run)
+                .where(t.run.c.id == run_id, t.run.c.attempt == attempt)
+                .values(attempt=attempt + 1)
             )
+        return attempt + 1
 
     def expect_cleanup(self, run_id: str, *, needed: bool) -> None:
         """Record whether the run may hold a lock or an unfinished build."""
@@ -334,6 +346,16 @@ def _cover(connection: sa.Connection, run: Run) -> None:
         connection.execute(
             sa.update(t.covered_day).where(t.covered_day.c.job == run.job).values(day=as_of.last)
         )
+
+
+def _of_living_parent(connection: sa.Connection, rerun: Rerun) -> Rerun:
+    """A rerun of a night that has ended belongs to no night; somebody may still need it."""
+    if rerun.parent is None:
+        return rerun
+    is_active = sa.select(t.run.c.id).where(t.run.c.id == rerun.parent, IS_ACTIVE)
+    if connection.scalar(is_active) is not None:
+        return rerun
+    return Rerun(Trigger.FOLLOW_UP, rerun.requested_by)
 
 
 def _rerun_from_json(text: str) -> Rerun:

@@ -8,7 +8,7 @@ from tis_sync.errors import AlreadyRunningError, NotFoundError, UsageError
 from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_status import PERSON_RECORD_STATUS
-from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger
+from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger, is_past_day
 from tis_sync.runs.services import Services
 
 DATE_FORMS = "YYYY-MM-DD, ANY, NONE"
@@ -45,12 +45,13 @@ def request_run(
             f"{job.name} only corrects one column, so there is nothing to rebuild. "
             "To include more records, use --date."
         )
+    as_of = days_of(services, job, options.date)
     return services.history.request(
         job.name,
         trigger=trigger,
         requested_by=requested_by,
-        as_of=days_of(services, job, options.date),
-        options=_with_approved_run(services, job, trigger, options, run_id),
+        as_of=as_of,
+        options=_with_approved_run(services, job, options, as_of, run_id),
         now=services.clock(),
         parent=parent,
         run_id=run_id,
@@ -83,16 +84,15 @@ def request_night(
 
 
 def _with_approved_run(
-    services: Services, job: Job, trigger: Trigger, options: RunOptions, run_id: str | None
+    services: Services, job: Job, options: RunOptions, as_of: AsOf, run_id: str | None
 ) -> RunOptions:
     """Determine which held plan is approved, so that the approval covers no other plan."""
     if not options.approve or options.approved_run is not None:
         return options
-    last = services.history.last(job.name)
+    past_day = is_past_day(options, as_of)
+    last = services.history.last_of_same_kind(job.name, as_of, past_day=past_day)
     if last is not None and last.state == RunState.HELD:
         return replace(options, approved_run=last.id)
-    if trigger == Trigger.NIGHT:  # approves whatever is held; other jobs run as usual
-        return replace(options, approve=False)
     if run_id is not None:
         try:  # a repeated request: by now its own run is the last one
             return services.history.get(run_id).options

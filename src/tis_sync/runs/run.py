@@ -89,14 +89,14 @@ class Rerun:
         trigger: what requested it.
         requested_by: the person or the process.
         parent: the night that it belongs to. None: the run that has just ended.
-        approve: see `RunOptions`; for a night.
+        approved_run: see `RunOptions`; for a night.
 
     """
 
     trigger: Trigger
     requested_by: str
     parent: str | None = None
-    approve: bool = False
+    approved_run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,16 @@ class LogLine:
     text: str
 
 
+def as_of_json(as_of: AsOf) -> str:
+    """The days of a run as they are stored."""
+    return dumps(asdict(as_of), default=date.isoformat)
+
+
+def is_past_day(options: RunOptions, as_of: AsOf) -> bool:
+    """Whether a run covers only a day in the past, which says nothing about the days since."""
+    return options.date is not None and not as_of.every and as_of.last < as_of.today
+
+
 def queued_row(
     job: str,
     trigger: Trigger,
@@ -215,10 +225,10 @@ def queued_row(
         "trigger": trigger,
         "requested_by": requested_by,
         "parent": parent,
-        "as_of": dumps(asdict(as_of), default=date.isoformat),
+        "as_of": as_of_json(as_of),
         "options": dumps(asdict(options)),
         "dry_run": options.dry_run,
-        "past_day": options.date is not None and not as_of.every and as_of.last < as_of.today,
+        "past_day": is_past_day(options, as_of),
         "state": RunState.QUEUED,
         # A dry run is not a run of the job: it blocks nothing.
         "active_job": None if options.dry_run else job,

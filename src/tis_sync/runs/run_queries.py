@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tis_sync.db.database import Database
 from tis_sync.errors import NotFoundError, UsageError
+from tis_sync.jobs.base import AsOf
 from tis_sync.runs.run import LogLine, Run, RunState, run_from_row
 from tis_sync.state import tables as t
 
@@ -139,6 +140,22 @@ class RunQueries:
     def last(self, job: str) -> Run | None:
         """The newest run of a job; dry runs, and runs for a past day only, do not count."""
         return next(iter(self._real(job, (), 1)), None)
+
+    def last_of_same_kind(self, job: str, as_of: AsOf, *, past_day: bool) -> Run | None:
+        """The newest run that decides whether a plan of such a run is still the latest.
+
+        For a run for a past day, that is the newest one for that day; dry runs do not count.
+        """
+        if not past_day:
+            return self.last(job)
+        statement = (
+            sa.select(t.run)
+            .where(t.run.c.job == job, t.run.c.past_day, ~t.run.c.dry_run)
+            .order_by(t.run.c.created_at.desc(), t.run.c.id)
+        )
+        days = (as_of.first, as_of.last)
+        same = (r for r in self._runs(statement) if (r.as_of.first, r.as_of.last) == days)
+        return next(same, None)
 
     def last_success(self, job: str) -> Run | None:
         """The newest run of a job that succeeded; the same runs do not count."""

@@ -116,9 +116,9 @@ class Services:
         """The workers of this installation."""
         return Workers(self.state, self.clock, self.settings.worker_timeout_seconds)
 
-    def fence(self, run_id: str) -> Fence:
-        """The fence of a piece of work that this process begins now for a run."""
-        return Fence(self.state, self.worker_id, self.registration, run_id)
+    def fence(self, run_id: str, attempt: int | None = None) -> Fence:
+        """The fence of a piece of work that this process begins now for an attempt of a run."""
+        return Fence(self.state, self.worker_id, self.registration, run_id, attempt)
 
     @property
     def losses(self) -> Losses:

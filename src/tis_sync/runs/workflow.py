@@ -23,8 +23,11 @@ from tis_sync.errors import (
     TisSyncError,
     UsageError,
 )
+from tis_sync.jobs.catalogue import job_named
+from tis_sync.logs import reason_of, report
 from tis_sync.runs import end
 from tis_sync.runs.partition import PartitionResult
+from tis_sync.runs.request import days_of
 from tis_sync.runs.run import NIGHT, Phase, Run, RunState
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import (
@@ -66,12 +69,13 @@ def queues(settings: Settings) -> tuple[Queue, ...]:
 def run_job(s: Services, run_id: str) -> RunState:
     """Carry out one run to its end; return the state in which it ended."""
     retries = rebuilds = 0
+    attempt = progress.current_attempt(s, run_id)
     while True:
         try:
             blocked = turn.wait_for_turn(s, run_id)
             if blocked is not None:
                 return _end(s, run_id, RunState.CANCELLED, blocked)
-            _carry_out(s, run_id)
+            _carry_out(s, run_id, attempt)
             return _end(s, run_id, RunState.SUCCEEDED, None)
         except RunEndedError:
             return s.history.get(run_id).state
@@ -81,7 +85,7 @@ def run_job(s: Services, run_id: str) -> RunState:
             # A partition was filled again after TCS had changed. A new build settles that.
             if rebuilds == MOST_REBUILDS:
                 return _end(s, run_id, RunState.FAILED, str(error))
-            progress.note_rebuild(s, run_id, str(error))
+            attempt = progress.note_rebuild(s, run_id, attempt, str(error))
             rebuilds += 1
         except TisSyncError as error:
             # A full disk is reported at once, because a person has to free some space.
@@ -89,52 +93,58 @@ def run_job(s: Services, run_id: str) -> RunState:
             is_last = retries == len(RETRY_SECONDS)
             if not is_transient or is_last or not progress.is_unattended(s, run_id):
                 return _end(s, run_id, RunState.FAILED, str(error), harms_users=error.harms_users)
-            progress.note_retry(
-                s, run_id, str(error), RETRY_SECONDS[retries], harms_users=error.harms_users
+            seconds = RETRY_SECONDS[retries]
+            attempt = progress.note_retry(
+                s, run_id, attempt, str(error), seconds, harms_users=error.harms_users
             )
-            DBOS.sleep(RETRY_SECONDS[retries])
+            DBOS.sleep(seconds)
             retries += 1
 
 
-def _carry_out(s: Services, run_id: str) -> None:
+def _carry_out(s: Services, run_id: str, attempt: int) -> None:
     """Bring the job's target to its desired state.
 
     Raises:
         TisSyncError: any error; readers never see unfinished work.
 
     """
-    prepared = preparation.prepare(s, run_id)
+    prepared = preparation.prepare(s, run_id, attempt)
     ranges, index = prepared.ranges, prepared.index
     if prepared.mode == Mode.REPLACE:
-        table.replace_table(s, run_id, ranges)
+        table.replace_table(s, run_id, attempt, ranges)
         return
     if prepared.mode != Mode.BUILD:
         progress.enter(s, run_id, Phase.PLAN, len(ranges))
-        planned: list[PartitionResult] = _each(s, PLAN_PARTITION, ranges, run_id, index)
-        decision = judgement.judge(s, run_id, planned, prepared.mode)
+        planned: list[PartitionResult] = _each(s, PLAN_PARTITION, ranges, run_id, attempt, index)
+        decision = judgement.judge(s, run_id, attempt, planned, prepared.mode)
         if decision == Decision.NOTHING:
             return
         if decision == Decision.APPLY:
             busy = [keys for keys, plan in zip(ranges, planned, strict=True) if plan.writes]
             progress.enter(s, run_id, Phase.APPLY, len(busy))
-            refused: list[int] = _each(s, APPLY_PARTITION, busy, run_id, index)
-            in_place.settle(s, run_id, index, sum(refused), prepared.position)
+            refused: list[int] = _each(s, APPLY_PARTITION, busy, run_id, attempt, index)
+            in_place.settle(s, run_id, attempt, index, sum(refused), prepared.position)
             return
-    building = build.begin_build(s, run_id)
+    building = build.begin_build(s, run_id, attempt)
     progress.enter(s, run_id, Phase.FILL, len(ranges))
-    filled: list[PartitionResult] = _each(s, FILL_PARTITION, ranges, run_id, building)
-    build.publish(s, run_id, building, filled, prepared.position)
+    filled: list[PartitionResult] = _each(s, FILL_PARTITION, ranges, run_id, attempt, building)
+    build.publish(s, run_id, attempt, building, filled, prepared.position)
 
 
 def _each(
-    s: Services, workflow: Workflow, ranges: list[KeyRange], run_id: str, index: str | None
+    s: Services,
+    workflow: Workflow,
+    ranges: list[KeyRange],
+    run_id: str,
+    attempt: int,
+    index: str | None,
 ) -> list[Any]:
     """The results of a workflow for every partition, in order."""
     if len(ranges) == 1:
         # There is nothing to share, so a queue would only add latency.
-        return [workflow.function(s, run_id, ranges[0], index)]
+        return [workflow.function(s, run_id, attempt, ranges[0], index)]
     assert s.engine is not None
-    arguments = [(run_id, keys, index) for keys in ranges]
+    arguments = [(run_id, attempt, keys, index) for keys in ranges]
     return s.engine.results(workflow, arguments, RESULT_POLL_SECONDS)
 
 
@@ -145,26 +155,32 @@ def _end(
     return state
 
 
-def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
+def plan_partition(
+    s: Services, run_id: str, attempt: int, keys: KeyRange, index: str | None
+) -> PartitionResult:
     """Plan one partition."""
     try:
-        return partitions.plan_partition(s, run_id, keys, index)
+        return partitions.plan_partition(s, run_id, attempt, keys, index)
     except RunEndedError:
-        return PartitionResult()  # nobody waits for it
+        return PartitionResult()  # the run stops at its own fence, before it uses this
 
 
-def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> int:
+def apply_partition(
+    s: Services, run_id: str, attempt: int, keys: KeyRange, index: str | None
+) -> int:
     """Apply the plan of one partition."""
     try:
-        return partitions.apply_partition(s, run_id, keys, index)
+        return partitions.apply_partition(s, run_id, attempt, keys, index)
     except RunEndedError:
         return 0
 
 
-def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
+def fill_partition(
+    s: Services, run_id: str, attempt: int, keys: KeyRange, index: str
+) -> PartitionResult:
     """Write the documents of one partition into a new index."""
     try:
-        return partitions.fill_partition(s, run_id, keys, index)
+        return partitions.fill_partition(s, run_id, attempt, keys, index)
     except RunEndedError:
         return PartitionResult()
 
@@ -219,10 +235,11 @@ def cancel(services: Services, run_id: str) -> Run:
 
 
 def resume(services: Services, run_id: str) -> Run:
-    """Carry out a cancelled run again, for the same days; it writes only what is left.
+    """Carry out a cancelled run again, as of today; it writes only what is left.
 
     Raises:
-        UsageError: there is no such run, it was not cancelled, or it is a night.
+        UsageError: there is no such run, it was not cancelled, it is a night, or a later run of the
+            job has succeeded.
         AlreadyRunningError: another run of the job is active.
 
     """
@@ -232,7 +249,15 @@ def resume(services: Services, run_id: str) -> Run:
             "A night cannot be resumed. Start a new one (`tis-sync night`); it writes only what is "
             "left."
         )
-    run = services.history.reopen(run.id)
+    later = services.history.last_success(run.job)
+    if later is not None and later.created_at > run.created_at:
+        raise UsageError(
+            f"Run {run.id[:8]} of {run.job} cannot be resumed: run {later.id[:8]} has succeeded "
+            f"since. Start a new one: `tis-sync run {run.job}`."
+        )
+    given = run.options.date is not None
+    as_of = run.as_of if given else days_of(services, job_named(run.job))
+    run = services.history.reopen(run.id, as_of)
     start(services, run)
     return run
 
@@ -240,20 +265,36 @@ def resume(services: Services, run_id: str) -> Run:
 def recover_runs(services: Services) -> None:
     """Queue runs that were requested but never queued; end runs whose workflow has ended.
 
-    A process that dies between two statements can leave either behind.
+    A process that dies between two statements can leave either behind. A run that cannot be
+    recovered does not keep the others from it.
+
+    Raises:
+        TisSyncError: runs that could not be recovered; the next call tries again.
+
     """
+    failures = []
     for run in services.history.all_active():
         if (services.clock() - run.created_at).total_seconds() < ORPHAN_SECONDS:
             continue
-        status = DBOS.get_workflow_status(run.workflow_id)
-        if status is None:
-            start(services, run)
-        elif status.status not in UNFINISHED:
-            state = RunState.CANCELLED if status.status == "CANCELLED" else RunState.FAILED
-            error = f"its workflow ended with {status.status} before the run did"
-            start_runs(services, end.end_run(services, run.id, state, error))
+        try:
+            _recover(services, run)
+        except Exception as error:  # noqa: BLE001  reported below
+            report("run not recovered", error, run=run.id[:8])
+            failures.append(f"{run.id[:8]} of {run.job}: {reason_of(error)}")
     for run in services.history.to_clean_up():
         end.clean_up(services, run)
+    if failures:
+        raise TisSyncError(f"Runs could not be recovered: {'; '.join(failures)}")
+
+
+def _recover(services: Services, run: Run) -> None:
+    status = DBOS.get_workflow_status(run.workflow_id)
+    if status is None:
+        start(services, run)
+    elif status.status not in UNFINISHED:
+        state = RunState.CANCELLED if status.status == "CANCELLED" else RunState.FAILED
+        error = f"its workflow ended with {status.status} before the run did"
+        start_runs(services, end.end_run(services, run.id, state, error))
 
 
 RUN_JOB = Workflow("tis_sync.run_job", run_job, RUNS_QUEUE)

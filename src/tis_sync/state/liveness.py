@@ -34,7 +34,7 @@ class TakenOverError(WorkLostError):
 
 
 class RunEndedError(WorkLostError):
-    """The run has ended: it was cancelled, held or failed while this part of it was in flight."""
+    """The run has ended, or begun again, while this part of it was in flight."""
 
 
 def now_of(state: Database, clock: Callable[[], datetime]) -> sa.ColumnElement[datetime]:
@@ -53,6 +53,7 @@ class Fence:
         worker_id: the process that does the work.
         registration: its registration when the work began. None: the process is not registered.
         run_id: the run that the work belongs to.
+        attempt: the attempt of the run that the work belongs to. None: any.
 
     """
 
@@ -60,20 +61,21 @@ class Fence:
     worker_id: str
     registration: str | None
     run_id: str
+    attempt: int | None = None
 
     def __call__(self) -> None:
         """Return if the work may continue.
 
         Raises:
-            RunEndedError: the run has ended.
+            RunEndedError: the run, or this attempt of it, has ended.
             TakenOverError: the registration has ended.
 
         """
-        is_active = (
-            sa.select(t.run.c.id)
-            .where(t.run.c.id == self.run_id, t.run.c.state.in_(ACTIVE_STATES))
-            .exists()
+        is_active = sa.select(t.run.c.id).where(
+            t.run.c.id == self.run_id, t.run.c.state.in_(ACTIVE_STATES)
         )
+        if self.attempt is not None:
+            is_active = is_active.where(t.run.c.attempt == self.attempt)
         is_registered: sa.ColumnElement[bool] = sa.true()
         if self.registration is not None:
             own = t.worker.c.registration == self.registration
@@ -83,9 +85,10 @@ class Fence:
                 .exists()
             )
         with self.state.read() as connection:
-            active, registered = connection.execute(sa.select(is_active, is_registered)).one()
+            statement = sa.select(is_active.exists(), is_registered)
+            active, registered = connection.execute(statement).one()
         if not active:
-            raise RunEndedError(f"run {self.run_id[:8]} has ended")
+            raise RunEndedError(f"run {self.run_id[:8]}, or this attempt of it, has ended")
         if not registered:
             raise TakenOverError(f"another worker has taken over run {self.run_id[:8]}")
 

@@ -13,14 +13,14 @@ from tis_sync.search.model import Position
 
 
 @step
-def begin_build(s: Services, run_id: str) -> str:
+def begin_build(s: Services, run_id: str, attempt: int) -> str:
     """Create the index of this attempt's build, or find it; drop those of earlier attempts.
 
     Returns:
         The name of the index; readers do not see it yet.
 
     """
-    s.fence(run_id)()
+    s.fence(run_id, attempt)()
     run = s.history.get(run_id)
     spec = index_spec(run)
     for build in run.builds[:-1]:
@@ -33,7 +33,12 @@ def begin_build(s: Services, run_id: str) -> str:
 
 @step
 def publish(
-    s: Services, run_id: str, index: str, filled: list[PartitionResult], position: Position
+    s: Services,
+    run_id: str,
+    attempt: int,
+    index: str,
+    filled: list[PartitionResult],
+    position: Position,
 ) -> None:
     """Compare a finished index with its source and its usual size, and make it live.
 
@@ -43,6 +48,7 @@ def publish(
     Args:
         s: settings, clock and servers.
         run_id: the run.
+        attempt: the number of the attempt.
         index: the finished index.
         filled: the results of its partitions.
         position: how far the live index was written before the run read anything.
@@ -52,7 +58,7 @@ def publish(
         HeldError: the index would shrink more than the guard allows, and the run was not approved.
 
     """
-    fence = s.fence(run_id)
+    fence = s.fence(run_id, attempt)
     run = s.history.get(run_id)
     spec = index_spec(run)
     s.history.enter_phase(run_id, Phase.PUBLISH, s.clock())

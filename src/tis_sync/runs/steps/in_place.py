@@ -10,10 +10,13 @@ from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps.requests import request_another
 from tis_sync.search.model import Position
+from tis_sync.state.liveness import Fence
 
 
 @step
-def settle(s: Services, run_id: str, index: str | None, refused: int, position: Position) -> None:
+def settle(
+    s: Services, run_id: str, attempt: int, index: str | None, refused: int, position: Position
+) -> None:
     """Make changes in place visible, remove foreign documents, and count refused documents.
 
     A foreign document that is older than everything the run has read can go, because the run has
@@ -23,28 +26,31 @@ def settle(s: Services, run_id: str, index: str | None, refused: int, position: 
     Args:
         s: settings, clock and servers.
         run_id: the run.
+        attempt: the number of the attempt.
         index: the index that was changed in place. None: the target is a table.
         refused: the number of documents that the server refused.
         position: how far the index was written before the run read anything.
 
     """
+    fence = s.fence(run_id, attempt)
+    fence()
+    run = s.history.get(run_id)
     if index is not None:
         s.search().refresh(index)
-        _remove_foreign(s, s.history.get(run_id), index, position)
+        _remove_foreign(s, run, index, position, fence)
     if refused:
-        run = s.history.get(run_id)
         set_aside = (run.set_aside or 0) + refused
         s.history.note(run_id, set_aside=set_aside)
         checks.check_set_aside(s, run, set_aside)
 
 
-def _remove_foreign(s: Services, run: Run, index: str, position: Position) -> None:
+def _remove_foreign(s: Services, run: Run, index: str, position: Position, fence: Fence) -> None:
     """Remove the foreign documents that were in the index before the run."""
     search = s.search()
     if search.foreign(index).is_empty():
         return
     old = search.foreign(index, position.get(index, []))
-    s.fence(run.id)()
+    fence()
     with suppress(PlanOutdatedError):  # somebody has just changed or deleted some of them
         search.write(index, [], old)
     search.refresh(index)

@@ -21,13 +21,16 @@ class Decision(Enum):
 
 
 @step
-def judge(s: Services, run_id: str, planned: list[PartitionResult], mode: Mode) -> Decision:
+def judge(
+    s: Services, run_id: str, attempt: int, planned: list[PartitionResult], mode: Mode
+) -> Decision:
     """Add up the plans, record the totals, and decide what to do.
 
     Raises:
         HeldError: the guard objects, and the run was not approved.
 
     """
+    s.fence(run_id, attempt)()
     run = s.history.get(run_id)
     total = sum(planned, PartitionResult())
     size = total.existing + total.added - total.removed

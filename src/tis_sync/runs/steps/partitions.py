@@ -15,16 +15,20 @@ from tis_sync.tcs.key_ranges import KeyRange
 
 
 @step
-def plan_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> PartitionResult:
+def plan_partition(
+    s: Services, run_id: str, attempt: int, keys: KeyRange, index: str | None
+) -> PartitionResult:
     """Plan one partition."""
-    with _working(s, run_id) as (run, _):
+    with _working(s, run_id, attempt) as (run, _):
         result = partition.plan(s, run, keys, index)
     s.history.partition_done(run_id)
     return result
 
 
 @step
-def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None) -> int:
+def apply_partition(
+    s: Services, run_id: str, attempt: int, keys: KeyRange, index: str | None
+) -> int:
     """Apply the plan of one partition.
 
     Returns:
@@ -34,32 +38,38 @@ def apply_partition(s: Services, run_id: str, keys: KeyRange, index: str | None)
         HeldError: the plan was made again, and the guard objects to the new one.
 
     """
-    with _working(s, run_id) as (run, fence):
+    with _working(s, run_id, attempt) as (run, fence):
         refused = partition.apply(s, run, keys, index, fence)
     s.history.partition_done(run_id)
     return refused
 
 
 @step
-def fill_partition(s: Services, run_id: str, keys: KeyRange, index: str) -> PartitionResult:
+def fill_partition(
+    s: Services, run_id: str, attempt: int, keys: KeyRange, index: str
+) -> PartitionResult:
     """Write the documents of one partition into a new index."""
-    with _working(s, run_id) as (run, fence):
+    with _working(s, run_id, attempt) as (run, fence):
         result = partition.fill(s, run, keys, index, fence)
     s.history.partition_done(run_id)
     return result
 
 
 @contextmanager
-def _working(s: Services, run_id: str) -> Iterator[tuple[Run, Fence]]:
+def _working(s: Services, run_id: str, attempt: int) -> Iterator[tuple[Run, Fence]]:
     """Begin work on a partition, also when the run was resumed by another worker.
 
     Yields:
         The run, and the fence that the work calls before each change.
 
+    Raises:
+        RunEndedError: the run has ended, or begun again: then its plans are those of another
+            attempt, which are not judged yet.
+
     """
-    fence = s.fence(run_id)
-    fence()
+    fence = s.fence(run_id, attempt)
     with run_log(run_id), s.partition_slots:
+        fence()
         run = s.history.get(run_id)
         hold_java_lock(s, run)
         yield run, fence

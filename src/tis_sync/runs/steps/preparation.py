@@ -46,13 +46,14 @@ class Prepared:
 
 
 @step
-def prepare(s: Services, run_id: str) -> Prepared:
+def prepare(s: Services, run_id: str, attempt: int) -> Prepared:
     """Check everything that the run needs, take the Java service's lock, and cut partitions.
 
     Raises:
         UnreachableError, SchemaError, JavaRunsError: something that the run needs is not available.
 
     """
+    s.fence(run_id, attempt)()
     run = s.history.get(run_id)
     job = JOB_BY_NAME[run.job]
     s.history.enter_phase(run_id, Phase.CHECK, s.clock())

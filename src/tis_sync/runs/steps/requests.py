@@ -66,20 +66,36 @@ def request_night_runs(s: Services, night_id: str) -> list[str]:
 
 
 def _is_requested(s: Services, night: Run, job: Job) -> bool:
-    approve = night.options.approve
+    approved = _approved_run(s, night, job)
     try:
         request_run(
             s,
             job,
             trigger=Trigger.NIGHT,
             requested_by=night.requested_by,
-            options=RunOptions(approve=approve),
+            options=RunOptions(approve=approved is not None, approved_run=approved),
             parent=night.id,
         )
     except AlreadyRunningError as error:
-        rerun = Rerun(Trigger.NIGHT, night.requested_by, night.id, approve)
+        rerun = Rerun(Trigger.NIGHT, night.requested_by, night.id, approved)
         return error.run_id is not None and s.history.request_rerun(error.run_id, rerun)
     return True
+
+
+def _approved_run(s: Services, night: Run, job: Job) -> str | None:
+    """The held run of a job that a night approves, or None.
+
+    An approved night covers the plans that it held. `tis-sync night --approve` names no night; it
+    covers the last plan of each job, if that is held.
+    """
+    if not night.options.approve:
+        return None
+    last = next(
+        (r for r in s.history.recent(2, job.name, only_usual=True) if not r.is_active), None
+    )
+    if last is None or last.state != RunState.HELD:
+        return None
+    return last.id if night.options.approved_run in {None, last.parent} else None
 
 
 def request_another(s: Services, run: Run, reason: str) -> None:

@@ -14,14 +14,15 @@ from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
 
 
 @step
-def replace_table(s: Services, run_id: str, ranges: list[KeyRange]) -> None:
+def replace_table(s: Services, run_id: str, attempt: int, ranges: list[KeyRange]) -> None:
     """Replace a whole table in one transaction.
 
     Raises:
         HeldError: the guard objects to what the table would lose, and the run was not approved.
 
     """
-    fence = s.fence(run_id)
+    fence = s.fence(run_id, attempt)
+    fence()
     run = s.history.get(run_id)
     target = JOB_BY_NAME[run.job].target
     assert isinstance(target, TableTarget)
