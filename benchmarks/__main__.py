@@ -30,7 +30,7 @@ from tis_sync.jobs.base import IndexTarget
 from tis_sync.jobs.person_index import PERSON_INDEX
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.rest import RestEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 PHASES = ("first", "quiet", "one percent")
 TRUST_JOBS = (

@@ -29,7 +29,7 @@ from tis_sync.esr.export.workflow import request_day, start_commands
 from tis_sync.esr.files.store import find_files
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import utc_now
-from tis_sync.settings import load_settings
+from tis_sync.settings.loading import load_settings
 
 PEOPLE = 143_000  # of whom some 47,000 start within thirteen weeks
 

@@ -30,7 +30,7 @@ from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start_night
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 FIRST_NIGHT = datetime(2026, 3, 2, 0, 5, tzinfo=UTC)

@@ -18,7 +18,7 @@ from tis_sync.db.database import Database
 from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs.run import Run, RunOptions, RunState
 from tis_sync.runs.services import Services
-from tis_sync.settings import load_settings
+from tis_sync.settings.loading import load_settings
 from tis_sync.tcs import tables as t
 
 ACTOR = Actor("benchmark", Channel.COMMAND_LINE)

@@ -11,7 +11,7 @@ from tis_sync.search.bulk import cut, encode
 from tis_sync.search.elastic import ElasticTransport
 from tis_sync.search.model import KEYS_PER_BUCKET
 from tis_sync.search.rest import BULK_ANSWER, JSON, RestEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs.key_ranges import key_ranges
 from tis_sync.tcs.source import Source
 

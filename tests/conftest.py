@@ -19,7 +19,7 @@ from tis_sync import logs
 from tis_sync.db.database import connect
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 if TYPE_CHECKING:
     from tests.brokers import Broker, Node

@@ -15,7 +15,7 @@ from tis_sync.esr.export.commands import Command
 from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 
 EXTERNAL_RECORD = {

@@ -12,7 +12,7 @@ from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import Run, RunOptions, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start_night, start_runs
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 POLL_SECONDS = 0.05
 TIMEOUT_SECONDS = 120.0

@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
-from tis_sync import actions, doctor, handover, retention
+from tis_sync import actions, handover, retention
 from tis_sync.alarms.monitoring import Task
-from tis_sync.doctor import Finding
+from tis_sync.doctor import drift, examination
+from tis_sync.doctor.finding import Finding
 from tis_sync.durable.model import Queue, Schedule
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.export import monitor as export_monitor
@@ -23,7 +24,7 @@ from tis_sync.runs import cluster, monitor, schedule, workflow
 from tis_sync.runs.cluster import Components
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import java_lock
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def queues(settings: Settings) -> tuple[Queue, ...]:
@@ -47,8 +48,8 @@ def is_idle(s: Services) -> bool:
 
 
 def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
-    """Check everything that the service relies on; see `doctor.examine`."""
-    return doctor.examine(s, schedules(s.settings), names)
+    """Check everything that the service relies on; see `examination.examine`."""
+    return examination.examine(s, schedules(s.settings), names)
 
 
 def consume(s: Services) -> AbstractContextManager[None]:
@@ -64,12 +65,12 @@ COMPONENTS = Components(
         Task("jobs", monitor.check_jobs),
         Task("export", export_monitor.check_export),
         Task("messages", messaging_monitor.check_messages),
-        Task("broker drift", doctor.check_broker_drift),
+        Task("broker drift", drift.check_broker_drift),
         Task(
             "drift",
-            partial(doctor.check_drift, schedules),
-            doctor.EXAMINE_SECONDS,
-            doctor.EXAMINE_LIMIT_SECONDS,
+            partial(drift.check_drift, schedules),
+            drift.EXAMINE_SECONDS,
+            drift.EXAMINE_LIMIT_SECONDS,
         ),
     ),
     recoveries=(

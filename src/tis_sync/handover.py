@@ -25,7 +25,7 @@ from tis_sync.runs.cluster import Components
 from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 LOOK_SECONDS = 0.5  # how often a command looks whether it has to work itself
 JOIN_SECONDS = 10.0  # how long to wait for its thread to stop

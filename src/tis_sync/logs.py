@@ -13,7 +13,7 @@ import structlog
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from tis_sync.errors import TisSyncError, UsageError
-from tis_sync.settings import LogFormat, Settings
+from tis_sync.settings.model import LogFormat, Settings
 
 ROTATED_FILES = 5
 OWN_LOGGER = "tis_sync"

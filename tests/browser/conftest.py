@@ -19,7 +19,7 @@ from tests.oidc import OidcProvider
 from tis_sync.demo import generate as demo
 from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services, utc_now
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.auth import tokens
 
 WIDTHS = (1280, 390)

@@ -22,7 +22,7 @@ from tis_sync.db.database import connect
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import RunOptions, RunState
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 

@@ -26,7 +26,7 @@ from tis_sync.esr.deaneries import FileType
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.run import Run, RunOptions, RunState
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 OWNER, FUNDING = "PersonOwnerRebuildJob", "PostFundingStatusSyncJob"
 ANN = Actor("ann", Channel.LOCAL)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from tis_sync import logs
 from tis_sync.app import session
-from tis_sync.settings import load_settings
+from tis_sync.settings.loading import load_settings
 
 
 def fast_clock(start: datetime, epoch: float, speed: float) -> Callable[[], datetime]:

@@ -44,7 +44,7 @@ from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import requests
 from tis_sync.runs.workflow import start_night, start_runs
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t
 

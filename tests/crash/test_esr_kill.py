@@ -26,7 +26,7 @@ from tis_sync.esr.files.flat_file import parse
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.records import RecordState, find_records
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
 

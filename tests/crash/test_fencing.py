@@ -22,7 +22,7 @@ from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start_runs
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t
 

@@ -25,7 +25,7 @@ from tis_sync.jobs.post_index import POSTS
 from tis_sync.runs.run import RunState
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.model import Query
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 KILLS = int(os.environ.get("TIS_SYNC_TEST_KILLS", "6"))

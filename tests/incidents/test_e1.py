@@ -14,7 +14,7 @@ from tests.world import World
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.records import RecordState
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_the_notifications_of_missed_days_are_loaded_later(

@@ -15,7 +15,7 @@ from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.topology import APP_COMMANDS, RECORDS
 from tis_sync.esr.records import find_records
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 

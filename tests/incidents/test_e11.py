@@ -12,7 +12,7 @@ from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.export.monitor import check_export
 from tis_sync.esr.files.store import find_files
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_a_backlog_of_three_silent_days_is_sent_with_the_next_file_in_order(

@@ -17,7 +17,7 @@ from tis_sync.esr.deaneries import DEANERIES
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.messaging.monitor import check_messages
 from tis_sync.esr.messaging.topology import APP_COMMANDS, DEAD_LETTER_QUEUE, RECORDS
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 __all__ = ["program"]
 pytestmark = pytest.mark.servers

@@ -18,7 +18,7 @@ from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.monitor import check_messages
 from tis_sync.esr.messaging.topology import FILE_GENERATED, RECORD_EXPORTED, RECORDS
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def alarms(s: Services) -> set[AlarmKind]:

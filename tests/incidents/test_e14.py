@@ -13,7 +13,7 @@ from tests.world import World
 from tis_sync.esr.export.explain import explain
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.records import RecordState, find_records
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 @pytest.fixture

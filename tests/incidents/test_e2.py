@@ -20,7 +20,7 @@ from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.export.workflow import start_commands
 from tis_sync.runs.run import Trigger
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.esr.deaneries import DEANERIES
 from tis_sync.esr.files.store import find_files
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_after_a_restart_in_the_middle_the_export_is_resumed_and_all_thirteen_files_exist(

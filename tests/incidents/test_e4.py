@@ -11,7 +11,7 @@ from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.flat_file import parse
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.records import RecordState, find_records
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_a_malformed_postcode_costs_one_record_with_a_reason_and_reruns_send_nothing_twice(

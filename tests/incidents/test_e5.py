@@ -7,7 +7,7 @@ from tests.running import working
 from tests.starters import starters
 from tests.world import World
 from tis_sync.esr.files.store import find_files
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_a_backslash_before_a_closing_quote_is_data(embedded_tcs: World, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.running import working
 from tests.world import World
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.store import find_files
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_codes_keep_their_declared_width(embedded_tcs: World, tmp_path: Path) -> None:

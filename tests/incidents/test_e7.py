@@ -20,7 +20,7 @@ from tis_sync.esr.files.store import find_files
 from tis_sync.esr.records import RecordState
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 @pytest.mark.servers

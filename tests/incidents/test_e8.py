@@ -17,7 +17,7 @@ from tis_sync.esr.messaging import outbox
 from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.monitor import check_messages
 from tis_sync.esr.messaging.topology import RECORD_EXPORTED, RECORDS
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 @pytest.mark.servers

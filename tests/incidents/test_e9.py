@@ -30,7 +30,7 @@ from tis_sync.esr.records import RecordState
 from tis_sync.runs.cluster import live_workers
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as tcs
 
 ROUNDS = int(os.environ.get("TIS_SYNC_TEST_ROUNDS", "6"))

@@ -19,7 +19,7 @@ from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import start_runs
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 

@@ -20,7 +20,7 @@ from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.search.model import Query
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.key_ranges import ALL_KEYS
 

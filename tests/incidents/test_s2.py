@@ -13,7 +13,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 JOB = "PersonElasticSearchSyncJob"

@@ -9,7 +9,7 @@ from tests.proxy import proxy
 from tests.running import run_job, working
 from tests.world import World
 from tis_sync.demo import generate as demo
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 LIMIT = 60_000  # the server's limit in this test; the setting below is far above it

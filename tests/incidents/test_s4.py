@@ -11,7 +11,7 @@ from tests.world import World
 from tis_sync.alarms.catalogue import SET_ASIDE
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers

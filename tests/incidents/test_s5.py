@@ -11,7 +11,7 @@ from tis_sync.runs import cluster
 from tis_sync.runs.monitor import check_jobs
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 NIGHT = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
 

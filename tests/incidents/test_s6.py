@@ -17,7 +17,7 @@ from tis_sync.jobs.catalogue import JOBS, job_named, upstream
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import Rerun, RunOptions, Trigger
 from tis_sync.runs.workflow import start_runs
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 TRUSTS = "PersonPlacementEmployingBodyTrustJob"

@@ -18,7 +18,7 @@ from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.workflow import start_runs
 from tis_sync.search.model import Query
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 JOB = "PersonElasticSearchSyncJob"

@@ -13,7 +13,7 @@ from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.flat_file import LINE_END, field_values, parse, render, unfit
 from tis_sync.esr.files.layout import Field, Layout
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 LAYOUTS = {name: layout_of(name, Settings()) for name in (FileType.APP, FileType.DNC)}
 HARD = st.sampled_from("\"\\,\r\n'; \té漢𠮷𝄞AP")

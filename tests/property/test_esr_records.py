@@ -25,7 +25,7 @@ from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.records import Record, RecordOrigin, RecordState, find_records
 from tis_sync.reconcile.table_plan import OLD
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state.database import open_state
 
 TO_EXPORT, EXPORTED = RecordState.TO_EXPORT, RecordState.EXPORTED

@@ -19,7 +19,9 @@ from tis_sync.alarms.catalogue import FAILED as JOB_FAILED
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.app import examine, schedules
 from tis_sync.demo import generate as demo
-from tis_sync.doctor import FAILED, Finding, check_drift, needed_columns, needs_of, summary
+from tis_sync.doctor.drift import check_drift
+from tis_sync.doctor.finding import FAILED, Finding, summary
+from tis_sync.doctor.tcs import needed_columns, needs_of
 from tis_sync.errors import SchemaError
 from tis_sync.esr.applicants.too_late import check_too_late
 from tis_sync.esr.export.explain import explain
@@ -32,7 +34,7 @@ from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.schedule import pause, unpause
 from tis_sync.runs.services import Services
 from tis_sync.search.connect import connect as connect_search
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import schema
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.needs import Needs, Privilege

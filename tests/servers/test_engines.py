@@ -14,7 +14,7 @@ from tis_sync.reconcile.index_plan import difference
 from tis_sync.search.connect import connect
 from tis_sync.search.documents import encode
 from tis_sync.search.model import Query, SearchEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
 
 pytestmark = pytest.mark.servers

@@ -29,7 +29,7 @@ from tis_sync.esr.export.workflow import start_commands
 from tis_sync.esr.records import RecordState
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as tcs
 
 DAY = timedelta(days=1)

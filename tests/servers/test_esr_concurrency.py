@@ -29,7 +29,7 @@ from tis_sync.esr.files.numbering import claim
 from tis_sync.esr.files.store import mark_reported, mark_written
 from tis_sync.esr.records import RecordState, count_records
 from tis_sync.runs.run import Trigger
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state.database import open_state
 from tis_sync.tcs import tables as tcs
 

@@ -40,7 +40,7 @@ from tis_sync.esr.files.store import find_files, read_contents
 from tis_sync.esr.records import RecordState, find_records, record_history, records_at_risk
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
 

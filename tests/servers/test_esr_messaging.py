@@ -26,7 +26,7 @@ from tis_sync.esr.messaging.topology import (
 )
 from tis_sync.esr.records import Record, RecordOrigin, RecordState, find_records, record_history
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 

@@ -16,7 +16,7 @@ from tests.starters import starters
 from tests.world import World
 from tis_sync.alarms.catalogue import BROKER_SILENT, DRIFT, AlarmKind
 from tis_sync.alarms.check_state import CheckState
-from tis_sync.doctor import check_broker_drift
+from tis_sync.doctor.drift import check_broker_drift
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.messaging import dead_letters, outbox
 from tis_sync.esr.messaging.amqp import declare
@@ -32,7 +32,7 @@ from tis_sync.esr.messaging.topology import (
     topology,
 )
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 __all__ = ["program"]
 pytestmark = pytest.mark.servers

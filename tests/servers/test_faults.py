@@ -36,7 +36,7 @@ from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import build, in_place, judgement, partitions, preparation, turn
 from tis_sync.runs.workflow import start_runs
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers

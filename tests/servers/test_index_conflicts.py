@@ -19,7 +19,7 @@ from tis_sync.jobs.person_index import PERSONS
 from tis_sync.reconcile.index_plan import IndexPlan, difference
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query, SearchEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.key_ranges import ALL_KEYS
 

@@ -21,7 +21,7 @@ from tis_sync.jobs.trusts import PERSON_EMPLOYING_BODY
 from tis_sync.reconcile import table_apply as table
 from tis_sync.reconcile.table_plan import Plan, TableSpec
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import source as source_module
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.key_ranges import key_ranges

@@ -16,7 +16,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import RunState
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 SHORTEST_NAME = 5  # characters; shorter surnames may be parts of other words

@@ -17,7 +17,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.errors import TisSyncError
 from tis_sync.runs.services import Services
 from tis_sync.search.connect import connect
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers

@@ -12,7 +12,7 @@ from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 pytestmark = pytest.mark.servers
 

@@ -18,7 +18,7 @@ from tis_sync.jobs.person_index import PERSONS
 from tis_sync.jobs.post_index import POSTS
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
 pytestmark = pytest.mark.servers

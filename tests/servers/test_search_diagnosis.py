@@ -10,7 +10,7 @@ from tests.running import run_job, working
 from tests.search_server import tcs_saves_person
 from tests.world import World
 from tis_sync.demo import generate as demo
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 from tis_sync.web.presenters.search_diagnosis import Diagnosis, diagnose
 

@@ -21,7 +21,7 @@ from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import NIGHT, Run, RunOptions, Trigger
 from tis_sync.runs.services import Services, utc_now
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 
 pytestmark = pytest.mark.servers

@@ -17,7 +17,7 @@ from tis_sync.errors import UsageError
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Command
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 SENDER = Actor("TIS", Channel.MESSAGE)
 

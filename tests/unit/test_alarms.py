@@ -32,7 +32,7 @@ from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps.progress import note_retry
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.state.clock import time_of
 

@@ -13,7 +13,7 @@ from tis_sync.jobs.person_owner import PERSON_OWNER
 from tis_sync.runs import workflow
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 def test_a_run_that_was_cancelled_before_it_was_queued_can_be_resumed(

@@ -18,7 +18,7 @@ from tis_sync.alarms.catalogue import KIND_BY_NAME
 from tis_sync.cli.app import app
 from tis_sync.extras import EXTRAS
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.feeds import Feeds
 from tis_sync.web.metrics import registry_of
 

@@ -27,7 +27,7 @@ from tis_sync.esr.messaging.contract import (
 from tis_sync.esr.messaging.topology import NAMES
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 SOURCE = ROOT / "src/tis_sync"
 DOCUMENTS = [

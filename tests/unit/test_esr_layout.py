@@ -8,7 +8,7 @@ from tis_sync.errors import UsageError
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.layout import load_layout, parse_layout
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 COLUMNS = {"HDR": {"fileType"}, "TRL": {"recordCount"}, "*": {"lastName", "positionId"}}
 VALID = """\

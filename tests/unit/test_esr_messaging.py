@@ -25,7 +25,7 @@ from tis_sync.esr.messaging.handlers import Handlers
 from tis_sync.esr.retention import prune
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 from tis_sync.state.database import open_state
 

@@ -11,7 +11,7 @@ import pytest
 from tis_sync import extras
 from tis_sync.errors import UsageError
 from tis_sync.search.connect import connect
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONAL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -43,7 +43,7 @@ LAYERS = (
     ("db",),
     ("logs",),
     ("settings", "extras", "home", "memory"),
-    ("errors", "setting_forms"),
+    ("errors",),
 )
 # `runs` stands above `demo` so that `demo` may import jobs; no package but `cli` imports `demo`.
 ONLY_IMPORTERS = {"demo": {"cli", "demo"}}

@@ -22,7 +22,7 @@ from tis_sync.durable.engine import launch
 from tis_sync.durable.model import Queue, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError, UsageError
-from tis_sync.settings import LogFormat, Settings
+from tis_sync.settings.model import LogFormat, Settings
 
 QUEUE = Queue("test_logs", 1)
 
@@ -262,7 +262,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from tis_sync import logs
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 settings = Settings(home=Path("."), log_file=Path(sys.argv[1]), log_file_bytes=10_000)
 logs.configure(settings, stream=sys.stderr)
 for number in range(100):

@@ -15,7 +15,7 @@ from tests.conftest import NOW
 from tis_sync.alarms.catalogue import KIND_BY_NAME
 from tis_sync.db.database import Database, connect
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
 from tis_sync.state.tables import metadata
 

@@ -26,7 +26,7 @@ from tis_sync.app import COMPONENTS
 from tis_sync.errors import UnreachableError
 from tis_sync.runs import cluster
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 
 MINUTE = 60.0

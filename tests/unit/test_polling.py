@@ -11,7 +11,7 @@ from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.durable.engine import BUSY_POLL_SECONDS, IDLE_POLL_SECONDS
 from tis_sync.runs.workflow import RUNS_QUEUE
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 HEARTBEAT_SECONDS = 0.2
 TIMEOUT_SECONDS = 20.0

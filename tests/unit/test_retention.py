@@ -25,7 +25,7 @@ from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs import workflow
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services, utc_now
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.web.auth import sessions
 from tis_sync.web.auth.identity import LOCAL

@@ -28,7 +28,7 @@ from tis_sync.runs.steps import build, java_lock, partitions, preparation, reque
 from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.model import Delivery
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import shedlock
 from tis_sync.tcs import tables as t
 

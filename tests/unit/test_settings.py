@@ -8,14 +8,9 @@ import pytest
 
 from tis_sync.errors import UsageError
 from tis_sync.runs.schedule import is_between
-from tis_sync.settings import (
-    GROUPS,
-    LogFormat,
-    Settings,
-    load_settings,
-    settings_by_group,
-    unknown_settings,
-)
+from tis_sync.settings.documentation import GROUPS, settings_by_group
+from tis_sync.settings.loading import load_settings, unknown_settings
+from tis_sync.settings.model import LogFormat, Settings
 
 UNITS = ("seconds", "minutes", "hours", "days", "bytes")
 

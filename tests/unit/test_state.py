@@ -15,7 +15,7 @@ from tis_sync.jobs.base import AsOf
 from tis_sync.runs.history import History
 from tis_sync.runs.run import Phase, Rerun, RunDetail, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs.fit import SetAside
 
 JOB = "PersonOwnerRebuildJob"

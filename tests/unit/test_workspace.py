@@ -14,7 +14,7 @@ from tis_sync.reconcile import workspace as module
 from tis_sync.reconcile.index_plan import IndexPlan
 from tis_sync.reconcile.workspace import Workspace, Workspaces
 from tis_sync.runs.run import RunOptions, RunState, Trigger
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs.key_ranges import KeyRange
 from tis_sync.tcs.source import Source
 

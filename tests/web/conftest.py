@@ -20,7 +20,7 @@ from tests.running import ticking, working
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.app import create_app
 from tis_sync.web.server import Server
 

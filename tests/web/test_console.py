@@ -22,7 +22,7 @@ from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import NIGHT, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.presenters.remedies import remedy_of
 
 __all__ = ["program"]

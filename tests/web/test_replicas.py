@@ -23,7 +23,7 @@ from tests.web.conftest import START_SECONDS, Console, serving
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.auth import tokens
 from tis_sync.web.auth.sessions import COOKIE
 

@@ -14,7 +14,7 @@ from tests.world import World
 from tis_sync.esr.export.commands import Commands
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.messaging.topology import APP_COMMANDS
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 
 @pytest.fixture

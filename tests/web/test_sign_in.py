@@ -17,7 +17,7 @@ from tests.world import World
 from tis_sync import audit
 from tis_sync.audit import Channel
 from tis_sync.runs.services import Services, utc_now
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.auth import sessions, tokens
 
 VIEW = "/api/v1/jobs"

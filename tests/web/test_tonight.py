@@ -15,7 +15,7 @@ from tis_sync.jobs.base import AsOf
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import NIGHT, RunOptions, RunState, Trigger, queued_row
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.web.presenters.charts import Usual
 from tis_sync.web.presenters.tonight import NotRun, tonight

@@ -20,7 +20,7 @@ from tis_sync.alarms.catalogue import MONITOR_FAILED, Resolution
 from tis_sync.alarms.store import Alarms, Closing
 from tis_sync.db.database import Database
 from tis_sync.errors import TisSyncError
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.state.clock import time_in
 

@@ -23,7 +23,8 @@ from tis_sync.esr.files.destination import redacted_url
 from tis_sync.esr.records import RecordState, find_records
 from tis_sync.runs.run import RunOptions
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings, load_settings
+from tis_sync.settings.loading import load_settings
+from tis_sync.settings.model import Settings
 
 PEOPLE = 20_000
 SEARCH_TEXT, SEARCH_FILTER = "mul", "grade=ST3"

@@ -5,9 +5,9 @@ import typer
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.app import examine
 from tis_sync.cli.output import Json, as_json, out, table
-from tis_sync.doctor import FAILED, summary
+from tis_sync.doctor.finding import FAILED, summary
 from tis_sync.runs.services import Services
-from tis_sync.settings import load_settings
+from tis_sync.settings.loading import load_settings
 
 STYLES = {
     CheckState.OK: "green",

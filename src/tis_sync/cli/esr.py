@@ -23,7 +23,8 @@ from tis_sync.esr.files.store import find_file, find_files, get_file, read_conte
 from tis_sync.esr.messaging.connection import connected
 from tis_sync.esr.records import Record, RecordState, count_records, find_records, records_at_risk
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings, load_settings
+from tis_sync.settings.loading import load_settings
+from tis_sync.settings.model import Settings
 
 FOLLOW_SECONDS = 0.1  # how often the state of commands is read
 COLUMNS_SHOWN = 9  # of a file's records: as many as fit on a terminal

@@ -20,7 +20,8 @@ from tis_sync.esr.messaging.dead_letters import DeadLetter
 from tis_sync.esr.messaging.drift import queue_counts
 from tis_sync.esr.messaging.topology import topology
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings, load_settings
+from tis_sync.settings.loading import load_settings
+from tis_sync.settings.model import Settings
 
 
 def list_dead(

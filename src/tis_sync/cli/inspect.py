@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tis_sync.cli.output import FOLLOW_SECONDS, Json, as_json, out, plain, table
-from tis_sync.doctor import needed_columns
+from tis_sync.doctor.tcs import needed_columns
 from tis_sync.errors import UsageError
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.messaging import dead_letters
@@ -22,7 +22,7 @@ from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.schedule import paused_jobs, times
 from tis_sync.runs.services import Services
 from tis_sync.search.model import Query
-from tis_sync.settings import load_settings
+from tis_sync.settings.loading import load_settings
 from tis_sync.tcs import schema
 
 INDEXES = {"persons": PERSONS, "posts": POSTS}

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from tis_sync import logs
 from tis_sync.audit import Actor, Channel
-from tis_sync.settings import Settings, unknown_settings
+from tis_sync.settings.loading import unknown_settings
+from tis_sync.settings.model import Settings
 
 LEAVE_SECONDS = 1.0  # how long a process that ends waits for its threads
 

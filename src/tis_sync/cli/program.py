@@ -10,7 +10,7 @@ from tis_sync.cli.app import app
 from tis_sync.cli.output import error as print_error
 from tis_sync.cli.process import is_debug
 from tis_sync.errors import TisSyncError
-from tis_sync.settings import load_settings, unknown_setting_hint, unknown_settings
+from tis_sync.settings.loading import load_settings, unknown_setting_hint, unknown_settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 INTERRUPTED_MESSAGE = (

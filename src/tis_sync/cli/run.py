@@ -24,7 +24,8 @@ from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named, night_order
 from tis_sync.runs.run import Run, RunOptions, RunState
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings, load_settings
+from tis_sync.settings.loading import load_settings
+from tis_sync.settings.model import Settings
 
 EXIT_CODES = {RunState.SUCCEEDED: 0, RunState.HELD: HeldError.exit_code}  # any other state: 1
 SET_ASIDE_SHOWN = 10

@@ -8,7 +8,7 @@ from tis_sync.audit import audited
 from tis_sync.cli.output import Json, as_json, error, out, table
 from tis_sync.cli.process import actor
 from tis_sync.runs.services import Services
-from tis_sync.settings import load_settings
+from tis_sync.settings.loading import load_settings
 from tis_sync.web.auth import tokens
 from tis_sync.web.auth.identity import VIEW
 

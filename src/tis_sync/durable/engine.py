@@ -15,7 +15,7 @@ from tis_sync.durable.recorded_step import unexpected
 from tis_sync.durable.work import Stopping, Work, current_work
 from tis_sync.errors import TisSyncError
 from tis_sync.memory import limit_arenas
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 R = TypeVar("R")
 # Unfinished workflows of another version are not resumed. Increase this when the names or the order

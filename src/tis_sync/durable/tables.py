@@ -12,7 +12,7 @@ from tis_sync.durable.engine import BUSY_POLL_SECONDS, WORKFLOW_VERSION
 from tis_sync.durable.model import CANCELLED, FINISHED, UNFINISHED, Workflow
 from tis_sync.durable.recorded_step import LONGEST_REASON
 from tis_sync.logs import get, reason_of
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 PRUNED_AT_ONCE = 1_000  # workflows in one transaction
 POSTGRESQL_SCHEMA = "dbos"  # where DBOS has its tables on PostgreSQL

@@ -24,7 +24,7 @@ from tis_sync.home import POLL_SECONDS, HomeInUseError, Purpose, home_lock
 from tis_sync.runs import schedule
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import RUNS_QUEUE
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 TAKEN_OVER = "the worker stopped; another worker continues this run"
 

@@ -14,7 +14,7 @@ from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.workflow import RUN_SCHEDULED, start_night
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 PREFIX = "tis_sync."  # begins the names of our schedules in DBOS
 

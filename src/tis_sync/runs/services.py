@@ -21,7 +21,7 @@ from tis_sync.reconcile.workspace import Workspaces
 from tis_sync.runs.history import History
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.search.model import SearchEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state.clock import time_of
 from tis_sync.state.database import open_state
 from tis_sync.state.liveness import Fence, Workers

@@ -43,7 +43,7 @@ from tis_sync.runs.steps import (
 )
 from tis_sync.runs.steps.judgement import Decision
 from tis_sync.runs.steps.preparation import Mode
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs.key_ranges import KeyRange
 

@@ -10,7 +10,7 @@ from tis_sync.search.concurrency import ConcurrencyLimiter
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.model import SearchEngine
 from tis_sync.search.rest import RestEngine
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 DEFAULT_PORT = 9200
 

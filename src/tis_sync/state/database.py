@@ -9,7 +9,7 @@ from alembic.util import CommandError
 
 from tis_sync.db.database import Database, connect
 from tis_sync.errors import SchemaError, UsageError
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "tis_sync_version"

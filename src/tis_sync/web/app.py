@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 from tis_sync import __version__
 from tis_sync.errors import UsageError
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web import api, health, legacy_api, metrics, pages, problems
 from tis_sync.web.auth.oidc import Provider
 from tis_sync.web.dependencies import Viewer

@@ -15,7 +15,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.auth.sessions import COOKIE
 from tis_sync.web.problems import problem
 

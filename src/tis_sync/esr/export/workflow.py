@@ -39,7 +39,7 @@ from tis_sync.esr.notifications.selection import select_notifications
 from tis_sync.logs import get
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 EXPORT_QUEUE = "tis_sync_esr"
 GENERATE_QUEUE = "tis_sync_esr_generate"

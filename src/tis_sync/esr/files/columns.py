@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.layout import Layout, load_layout
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as tcs
 
 HEADER_COLUMNS = {"fileType", "fileName", "createdDate", "createdTime", "deanery"}

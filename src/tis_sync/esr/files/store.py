@@ -24,7 +24,7 @@ from tis_sync.esr.files.flat_file import (
 from tis_sync.esr.files.layout import SETTING, Layout
 from tis_sync.esr.files.numbering import File, file_from_row
 from tis_sync.esr.records import RecordState
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 
 

@@ -53,7 +53,7 @@ from tis_sync.esr.messaging.topology import (
     topology,
 )
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 Delivery = Callable[[str], AbstractContextManager[object]]
 DeadLetter = Callable[[ReceivedMessage, str, Exception], Awaitable[None]]

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from tis_sync import extras
 from tis_sync.errors import UsageError
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tis_sync.db.database import Database
 from tis_sync.errors import NotFoundError, UnreachableError, UsageError
 from tis_sync.esr.messaging.connection import connected
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 
 if TYPE_CHECKING:

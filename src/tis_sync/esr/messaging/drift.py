@@ -27,7 +27,7 @@ from tis_sync.errors import UnreachableError, UsageError
 from tis_sync.esr.messaging.connection import connected, url_of, vhost_of
 from tis_sync.esr.messaging.contract import PING
 from tis_sync.esr.messaging.topology import DELIVERY_LIMIT, Exchange, Queue, Topology, topology
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection

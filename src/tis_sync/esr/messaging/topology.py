@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tis_sync.esr.export.events import EventName
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 RECORDS = "esr.queue.apprecord.generated"
 APP_COMMANDS = "esr.queue.appfile.command"

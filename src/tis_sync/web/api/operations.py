@@ -11,7 +11,7 @@ from tis_sync.alarms.catalogue import KINDS, Resolution, Severity
 from tis_sync.alarms.store import Alarm
 from tis_sync.app import examine
 from tis_sync.audit import Entry
-from tis_sync.doctor import Finding
+from tis_sync.doctor.finding import Finding
 from tis_sync.web.api.schemas import PAGE, Limit, Page
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers
 from tis_sync.web.presenters.effective_settings import effective_settings

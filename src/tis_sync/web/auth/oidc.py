@@ -18,7 +18,7 @@ from joserfc.jwk import KeySet
 
 from tis_sync.audit import Channel
 from tis_sync.errors import UnreachableError, UsageError
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.web.auth.identity import (
     UPDATE,
     VIEW,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from tis_sync import audit as audit_log
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.app import examine
-from tis_sync.doctor import FAILED, summary
+from tis_sync.doctor.finding import FAILED, summary
 from tis_sync.errors import NotFoundError
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Viewer
 from tis_sync.web.presenters.effective_settings import effective_settings

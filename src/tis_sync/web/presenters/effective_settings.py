@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from tis_sync.settings import HIDDEN, PREFIX, Settings
+from tis_sync.settings.model import HIDDEN, PREFIX, Settings
 
 SET, UNSET = "set (not shown)", ""
 

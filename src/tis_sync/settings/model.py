@@ -5,31 +5,18 @@ Settings are read from environment variables with the prefix `TIS_SYNC_` (`tcs_u
 all data is in the folder `home`.
 """
 
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
-from difflib import get_close_matches
 from enum import StrEnum
-from json import loads
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any
 
-from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-
-from tis_sync.errors import UsageError
-from tis_sync.setting_forms import accepted_form
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TIS_SYNC_"
 FILE = ".env"
-OTHER_PREFIXES = ("TIS_SYNC_TEST_", "TIS_SYNC_BENCH_")  # of variables that are not settings
-SIMILARITY = 0.6  # from 0 to 1: how similar a misspelt name must be to the one we suggest
 # These have another type than SecretStr, but may contain passwords, so they are never shown.
 HIDDEN = frozenset({"notification_urls", "export_options"})
-
-
 HOURS_OF_DAY = 24
 
 
@@ -397,127 +384,3 @@ class Settings(BaseSettings):
         if url is not None:
             return url.get_secret_value()
         return f"sqlite:///{self.home.absolute() / file}"
-
-
-def load_settings() -> Settings:
-    """Read the settings from the environment, and from the file `.env`.
-
-    Raises:
-        UsageError: a value is invalid; the message names the variable, the value unless it may be
-            secret, the reason, and the accepted form.
-
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        field, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-        raise UsageError(_invalid(field, _given().get(field.upper()), reason)) from None
-    except SettingsError:
-        for field, value in _given().items():
-            if not _is_json(field.lower(), value):
-                raise UsageError(_invalid(field.lower(), value, "it is not JSON")) from None
-        raise
-
-
-def unknown_settings() -> dict[str, str | None]:
-    """The variables that begin with our prefix but are no settings, and the most similar settings.
-
-    A misspelt setting would otherwise go unnoticed.
-    """
-    known = [name.upper() for name in Settings.model_fields]
-    similar = {
-        PREFIX + name: get_close_matches(name, known, n=1, cutoff=SIMILARITY)
-        for name in sorted(_given().keys() - set(known))
-        if not (PREFIX + name).startswith(OTHER_PREFIXES)
-    }
-    return {name: PREFIX + found[0] if found else None for name, found in similar.items()}
-
-
-def unknown_setting_hint(similar: str | None) -> str:
-    """Say what to do about an unknown setting, given the most similar setting."""
-    return f"did you mean {similar}?" if similar else "docs/settings.md lists all settings."
-
-
-def _given() -> dict[str, str]:
-    """The values of all variables with our prefix, by the rest of their name in upper case.
-
-    As for the settings themselves, the environment goes before the file `.env`, and case does not
-    matter.
-    """
-    sources: Iterable[dict[str, str | None]] = (dotenv_values(FILE), dict(os.environ))
-    return {
-        name.upper().removeprefix(PREFIX): value or ""
-        for source in sources
-        for name, value in source.items()
-        if name.upper().startswith(PREFIX)
-    }
-
-
-def _is_json(field: str, value: str) -> bool:
-    """Whether the value of a setting that is written in JSON can be read; True for all others."""
-    info = Settings.model_fields.get(field)
-    if info is None or get_origin(info.annotation) not in {dict, tuple}:
-        return True
-    try:
-        loads(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _invalid(field: str, value: str | None, reason: str) -> str:
-    info = Settings.model_fields[field]
-    is_secret = field in HIDDEN or SecretStr in (info.annotation, *get_args(info.annotation))
-    quoted = "" if is_secret or value is None else f"={value!r}"
-    return (
-        f"{PREFIX}{field.upper()}{quoted} is invalid: {reason[:1].lower()}{reason[1:]}. "
-        f"Accepted: {accepted_form(info)}."
-    )
-
-
-# The title of each group of settings, by the group's first setting.
-GROUPS = {
-    "home": "Data and servers",
-    "night_times": "The night",
-    "guard_share": "Guard and alarms",
-    "partition_keys": "Load on TCS and memory",
-    "rebuild_share": "Search",
-    "esr": "Export to ESR",
-    "broker_url": "Messages",
-    "web_url": "Web console",
-    "oidc_issuer": "Sign-in",
-    "log_file": "Logs and history",
-    "shutdown_wait_seconds": "Workers",
-}
-
-
-@dataclass(frozen=True)
-class SettingDoc:
-    """What the documentation says about a setting.
-
-    Attributes:
-        field: its name in `Settings`.
-        name: its environment variable.
-        default: its default as text; empty if there is none.
-        description: its meaning and unit, in whole sentences.
-
-    """
-
-    field: str
-    name: str
-    default: str
-    description: str
-
-
-def settings_by_group() -> dict[str, list[SettingDoc]]:
-    """All settings by the title of their group, in the order of declaration."""
-    groups: dict[str, list[SettingDoc]] = {}
-    group: list[SettingDoc] = []
-    for field, info in Settings.model_fields.items():
-        if field in GROUPS:
-            group = groups[GROUPS[field]] = []
-        default = info.get_default(call_default_factory=True)
-        text = "" if default is None or default in ([], {}) else str(default)
-        group.append(SettingDoc(field, PREFIX + field.upper(), text, info.description or ""))
-    return groups
