@@ -16,7 +16,7 @@ from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import Run, RunOptions, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 
 TRUSTS, INDEX = "PersonPlacementEmployingBodyTrustJob", "PersonElasticSearchSyncJob"
 STATUS = "PersonRecordStatusJob"

@@ -21,7 +21,7 @@ from tis_sync.runs.request import request_night
 from tis_sync.runs.run import Rerun, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.runs.steps import partitions, preparation, progress, requests
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs import tables as t
 
