@@ -26,10 +26,10 @@ from tis_sync.demo.draw import Size
 from tis_sync.demo.generate import generate
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.durable.tables import client
+from tis_sync.execution.workflow import start_night
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_night
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 

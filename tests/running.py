@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from tests.conftest import NOW
 from tis_sync.app import session
+from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import Run, RunOptions, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.settings.model import Settings
 
 POLL_SECONDS = 0.05

@@ -21,13 +21,14 @@ from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Command, Commands, CommandState
 from tis_sync.esr.export.workflow import start_commands
 from tis_sync.esr.messaging import dead_letters
+from tis_sync.execution import workflow
+from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import job_named
-from tis_sync.runs import schedule, workflow
 from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_night, start_runs
+from tis_sync.workers import schedule
 
 
 def run_job(

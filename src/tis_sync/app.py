@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
-from tis_sync import actions, handover, retention
+from tis_sync import actions, retention
 from tis_sync.alarms.monitoring import Task
 from tis_sync.doctor import drift, examination
 from tis_sync.doctor.finding import Finding
@@ -20,11 +20,11 @@ from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.messaging import monitor as messaging_monitor
 from tis_sync.esr.messaging.consumer import consuming
-from tis_sync.runs import cluster, monitor, schedule, workflow
-from tis_sync.runs.cluster import Components
+from tis_sync.execution import job_lock, workflow
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps import java_lock
 from tis_sync.settings.model import Settings
+from tis_sync.workers import cluster, handover, monitor, schedule
+from tis_sync.workers.cluster import Components
 
 
 def queues(settings: Settings) -> tuple[Queue, ...]:
@@ -75,7 +75,7 @@ COMPONENTS = Components(
     ),
     recoveries=(
         workflow.recover_runs,
-        java_lock.prolong_java_locks,
+        job_lock.prolong_java_locks,
         cluster.drop_workspaces,
         export_workflow.recover_commands,
     ),
@@ -94,7 +94,7 @@ def session(
 ) -> Iterator[Services]:
     """Carry out runs and exports in this process while the block lasts.
 
-    Arguments and errors as for `tis_sync.runs.cluster.session`.
+    Arguments and errors as for `tis_sync.workers.cluster.session`.
     """
     with cluster.session(
         COMPONENTS, settings, scheduler=scheduler, clock=clock, stop=stop
@@ -112,6 +112,6 @@ def command_session(
 ) -> AbstractContextManager[Services]:
     """Have runs and exports carried out while the block lasts: by a worker, or by this process.
 
-    Arguments and errors as for `tis_sync.handover.command_session`.
+    Arguments and errors as for `tis_sync.workers.handover.command_session`.
     """
     return handover.command_session(COMPONENTS, settings, clock=clock)

@@ -17,12 +17,12 @@ from tis_sync.durable.tables import prune_workflows
 from tis_sync.errors import TisSyncError
 from tis_sync.esr import retention as esr_retention
 from tis_sync.esr.export.commands import Commands
+from tis_sync.execution.workflow import RUNS_QUEUE
 from tis_sync.logs import get
-from tis_sync.runs.schedule import PREFIX
 from tis_sync.runs.services import Services, utc_now
-from tis_sync.runs.workflow import RUNS_QUEUE
 from tis_sync.state import tables as t
 from tis_sync.state import web_tables as web
+from tis_sync.workers.schedule import PREFIX
 
 
 @step

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from tests.cli.conftest import Program, Result
 from tests.conftest import TODAY, absent
 from tests.world import World
-from tis_sync.home import home_lock
 from tis_sync.tcs import tables as t
+from tis_sync.workers.home import home_lock
 
 USAGE, FAILED = 2, 1
 

@@ -38,12 +38,12 @@ from tis_sync import retention
 from tis_sync.alarms.catalogue import NO_WORKER, OVERDUE
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.execution import requests
+from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps import requests
-from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t

@@ -17,11 +17,11 @@ from tests.crash.program import DRIVER
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.execution.workflow import start_runs
 from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_runs
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t

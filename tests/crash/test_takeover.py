@@ -30,12 +30,12 @@ from tests.verifying import differences
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.execution.workflow import start_night
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_night
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 from tis_sync.tcs import tables as t

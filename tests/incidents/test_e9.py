@@ -27,11 +27,11 @@ from tis_sync.esr.export.monitor import check_export
 from tis_sync.esr.export.workflow import start_commands
 from tis_sync.esr.files.store import find_files
 from tis_sync.esr.records import RecordState
-from tis_sync.runs.cluster import live_workers
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as tcs
+from tis_sync.workers.cluster import live_workers
 
 ROUNDS = int(os.environ.get("TIS_SYNC_TEST_ROUNDS", "6"))
 WORKERS = 4

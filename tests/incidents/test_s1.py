@@ -11,12 +11,12 @@ from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.errors import AlreadyRunningError
+from tis_sync.execution.workflow import start_runs
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_index import PERSON_INDEX, PERSONS
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start_runs
 from tis_sync.search.connect import connect
 from tis_sync.search.model import Query
 from tis_sync.settings.model import Settings

@@ -7,11 +7,11 @@ from tests.conftest import Clock
 from tis_sync.alarms.catalogue import NO_WORKER
 from tis_sync.jobs.base import AsOf
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs import cluster
-from tis_sync.runs.monitor import check_jobs
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
+from tis_sync.workers import cluster
+from tis_sync.workers.monitor import check_jobs
 
 NIGHT = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
 

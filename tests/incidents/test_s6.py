@@ -13,10 +13,10 @@ from tests.world import World
 from tis_sync.alarms.catalogue import FAILED
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.execution.workflow import start_runs
 from tis_sync.jobs.catalogue import JOBS, job_named, upstream
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import Rerun, RunOptions, Trigger
-from tis_sync.runs.workflow import start_runs
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 

@@ -12,11 +12,11 @@ from tests.running import run_job, wait_for, working
 from tests.world import World
 from tis_sync.alarms.catalogue import FAILED
 from tis_sync.demo import generate as demo
+from tis_sync.execution import workflow
+from tis_sync.execution.workflow import start_runs
 from tis_sync.jobs.person_index import PERSON_INDEX, PERSONS
-from tis_sync.runs import workflow
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, Trigger
-from tis_sync.runs.workflow import start_runs
 from tis_sync.search.model import Query
 from tis_sync.settings.model import Settings
 

@@ -31,13 +31,13 @@ from tis_sync.jobs.catalogue import job_named
 from tis_sync.jobs.person_owner import PERSON_OWNER
 from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
-from tis_sync.runs.schedule import pause, unpause
 from tis_sync.runs.services import Services
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import schema
 from tis_sync.tcs import tables as t
 from tis_sync.tcs.needs import Needs, Privilege
+from tis_sync.workers.schedule import pause, unpause
 
 __all__ = ["program"]
 

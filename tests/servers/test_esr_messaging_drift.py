@@ -261,7 +261,7 @@ def test_a_queue_recreated_without_its_dead_letter_exchange_and_an_overriding_po
         eventually(lambda: len(dead_letters.waiting(s.state)) == 1)
         assert [file.records for file in find_files(s.state)] == [3]
         # The queue of events is full: events that the broker refused are unsent. Without its limit
-        # the queue goes on refusing that channel, so they go through another one.
+        # the queue still refuses that channel, so they go through another one.
         eventually(lambda: "events not confirmed" in caplog.text)
         assert outbox.unsent(s.state)[0] > 0
         broker.node.api("DELETE", f"policies/{broker.vhost}/full")

@@ -29,13 +29,13 @@ from tests.verifying import differences
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
+from tis_sync.execution import build, in_place, judgement, partitions, preparation, turn, workflow
+from tis_sync.execution.workflow import start_runs
 from tis_sync.jobs.catalogue import JOBS, job_named
-from tis_sync.runs import end, workflow
+from tis_sync.runs import end
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps import build, in_place, judgement, partitions, preparation, turn
-from tis_sync.runs.workflow import start_runs
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 

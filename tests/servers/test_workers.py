@@ -197,8 +197,8 @@ def test_partitions_are_shared_among_workers(services: Services) -> None:
 
 
 def test_a_resumed_run_continues_where_it_was_cancelled(services: Services) -> None:
+    from tis_sync.execution import workflow
     from tis_sync.jobs.catalogue import job_named
-    from tis_sync.runs import workflow
     from tis_sync.runs.request import request_run
 
     asked = request_run(

@@ -26,12 +26,12 @@ from tis_sync.alarms.delivery import (
     waiting,
 )
 from tis_sync.alarms.store import Closing
+from tis_sync.execution.progress import note_retry
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.runs.end import notify_end
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.progress import note_retry
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.state.clock import time_of

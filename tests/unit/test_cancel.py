@@ -9,8 +9,8 @@ from tests.running import run_night, wait_for, working
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.errors import UsageError
+from tis_sync.execution import workflow
 from tis_sync.jobs.person_owner import PERSON_OWNER
-from tis_sync.runs import workflow
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.settings.model import Settings

@@ -24,10 +24,10 @@ from tis_sync.alarms.monitoring import (
 )
 from tis_sync.app import COMPONENTS
 from tis_sync.errors import UnreachableError
-from tis_sync.runs import cluster
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
+from tis_sync.workers import cluster
 
 MINUTE = 60.0
 HEARTBEAT = 5.0

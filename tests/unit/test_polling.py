@@ -10,7 +10,7 @@ from tests.running import run_job, working
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.durable.engine import BUSY_POLL_SECONDS, IDLE_POLL_SECONDS
-from tis_sync.runs.workflow import RUNS_QUEUE
+from tis_sync.execution.workflow import RUNS_QUEUE
 from tis_sync.settings.model import Settings
 
 HEARTBEAT_SECONDS = 0.2

@@ -8,19 +8,26 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from tests.conftest import NOW, TODAY
-from tests.demo_runs import ACTOR, INDEX, STATUS, TRUSTS, request, services, settings
+from tests.demo_runs import (
+    ACTOR,
+    INDEX,
+    STATUS,
+    TRUSTS,
+    request,
+    services,
+    settings,
+)
 from tests.running import run_job, run_night, ticking, wait_for, working
 from tests.world import World
 from tis_sync import actions
 from tis_sync.errors import TisSyncError, UnreachableError, UsageError
+from tis_sync.execution import partitions, preparation, progress, requests, workflow
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile import table_apply
-from tis_sync.runs import workflow
 from tis_sync.runs.end import end_run
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import Rerun, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps import partitions, preparation, progress, requests
 from tis_sync.settings.model import Settings
 from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs import tables as t
@@ -60,7 +67,6 @@ def test_the_follow_ups_of_a_commit_that_went_through_unnoticed_run(
 ) -> None:
     monkeypatch.setattr(workflow, "RETRY_SECONDS", (0.1,))
     assert run_night(services)[0].state == RunState.SUCCEEDED
-    embedded_tcs.execute(sa.update(t.Person).where(t.Person.c.id < 6).values(status="DELETE"))
     apply = table_apply.apply
 
     def cut_off(*given: Any) -> None:
@@ -69,11 +75,12 @@ def test_the_follow_ups_of_a_commit_that_went_through_unnoticed_run(
         raise UnreachableError("TCS does not answer.")
 
     monkeypatch.setattr(table_apply, "apply", cut_off)
-    run = request(services, STATUS, Trigger.SCHEDULE, date="ANY")
+    embedded_tcs.execute(sa.delete(t.Placement).where(t.Placement.c.traineeId < 6))
+    run = request(services, TRUSTS, Trigger.SCHEDULE)
     workflow.start_runs(services, [run.id])
     ended, *following = wait_for(services, run.id)
     assert (ended.state, ended.attempt, ended.written) == (RunState.SUCCEEDED, 1, 0)
-    assert {child.job for child in following} >= set(JOB_BY_NAME[STATUS].follow_ups)
+    assert {child.job for child in following} >= set(JOB_BY_NAME[TRUSTS].follow_ups)
 
 
 def test_a_run_that_is_cancelled_and_resumed_leads_to_a_second_rerun(services: Services) -> None:
@@ -92,7 +99,7 @@ def test_a_run_that_cannot_be_recovered_does_not_keep_others_from_it(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflow, "ORPHAN_SECONDS", -1.0)
-    broken, other = request(services, TRUSTS), request(services, INDEX)
+    broken, other = request(services, INDEX), request(services, STATUS)
     status = DBOS.get_workflow_status
 
     def unknown(workflow_id: str) -> Any:
@@ -101,7 +108,7 @@ def test_a_run_that_cannot_be_recovered_does_not_keep_others_from_it(
         return status(workflow_id)
 
     monkeypatch.setattr(DBOS, "get_workflow_status", unknown)
-    with pytest.raises(TisSyncError, match=f"{broken.id[:8]} of {TRUSTS}"):
+    with pytest.raises(TisSyncError, match=f"{broken.id[:8]} of {INDEX}"):
         workflow.recover_runs(services)
     assert wait_for(services, other.id)[0].state == RunState.SUCCEEDED
 
@@ -110,11 +117,11 @@ def test_a_held_run_for_a_past_day_is_approved_although_a_later_run_succeeded(
     services: Services, embedded_tcs: World
 ) -> None:
     assert run_night(services)[0].state == RunState.SUCCEEDED
-    day = str(TODAY - timedelta(days=200))
-    embedded_tcs.execute(sa.update(t.Person).values(status="DELETE"))
-    held = run_job(services, STATUS, date=day, follow_ups=False)[0]
-    if held.state != RunState.HELD:  # nothing changed on that day
-        pytest.fail(f"{held.state}: {held.error}")
+    day = TODAY - timedelta(days=20)  # on which everybody starts
+    embedded_tcs.execute(sa.update(t.ProgrammeMembership).values(programmeStartDate=day))
+    embedded_tcs.execute(sa.update(t.Person).values(status="INACTIVE"))
+    held = run_job(services, STATUS, date=str(day), follow_ups=False)[0]
+    assert held.state == RunState.HELD
     assert run_job(services, STATUS, follow_ups=False)[0].state == RunState.SUCCEEDED
     approved = actions.approve(services, ACTOR, held.id)
     assert wait_for(services, approved.id)[0].state == RunState.SUCCEEDED

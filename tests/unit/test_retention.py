@@ -20,9 +20,9 @@ from tis_sync.durable.tables import client, prune_workflows
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.execution import workflow
 from tis_sync.jobs.base import AsOf
 from tis_sync.jobs.catalogue import job_named
-from tis_sync.runs import workflow
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services, utc_now
 from tis_sync.settings.model import Settings

@@ -16,16 +16,16 @@ from tests.world import LOCKS, World
 from tis_sync import actions
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
 from tis_sync.errors import DeliveryError, LockedError, UsageError
+from tis_sync.execution import build, job_lock, partitions, preparation, requests, workflow
+from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.reconcile import table_apply
-from tis_sync.runs import partition, workflow
+from tis_sync.runs import partition
 from tis_sync.runs.end import end_run
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps import build, java_lock, partitions, preparation, requests
-from tis_sync.runs.workflow import start_night, start_runs
 from tis_sync.search.embedded import EmbeddedEngine
 from tis_sync.search.model import Delivery
 from tis_sync.settings.model import Settings
@@ -395,7 +395,7 @@ def test_a_step_that_takes_the_lock_while_its_run_is_cancelled_has_it_freed_late
             return take(*given)
 
         monkeypatch.setattr(shedlock, "take", cancelled_before)
-        java_lock.hold_java_lock(services, services.history.get(run.id))
+        job_lock.hold_java_lock(services, services.history.get(run.id))
         assert shedlock.take(embedded_tcs.database, lock, "java", later, timedelta(1)) is not None
         workflow.recover_runs(services)
     assert shedlock.take(embedded_tcs.database, lock, "java", later, timedelta(1)) is None
@@ -429,11 +429,11 @@ def test_a_long_run_prolongs_its_lock(settings: Settings, embedded_tcs: World) -
         preparation.prepare(services, run.id, 0)
         for _ in range(5):
             clock.forward(minutes=30)
-            java_lock.prolong_java_locks(services)
+            job_lock.prolong_java_locks(services)
         clock.forward(minutes=30)
         assert _take(embedded_tcs, job.lock_name, clock()) is not None
         workflow.cancel(services, run.id)
-        java_lock.prolong_java_locks(services)
+        job_lock.prolong_java_locks(services)
         clock.forward(minutes=1)
         assert _take(embedded_tcs, job.lock_name, clock()) is None
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tis_sync.errors import UsageError
-from tis_sync.runs.schedule import is_between
 from tis_sync.settings.documentation import GROUPS, settings_by_group
 from tis_sync.settings.loading import load_settings, unknown_settings
 from tis_sync.settings.model import LogFormat, Settings
+from tis_sync.workers.schedule import is_between
 
 UNITS = ("seconds", "minutes", "hours", "days", "bytes")
 

@@ -16,14 +16,14 @@ from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
 from tis_sync.jobs.post_index import POSTS
-from tis_sync.runs.cluster import live_workers
-from tis_sync.runs.monitor import check_jobs
 from tis_sync.runs.run import NIGHT, Run
-from tis_sync.runs.schedule import paused_jobs, times
 from tis_sync.runs.services import Services
 from tis_sync.search.model import Query
 from tis_sync.settings.loading import load_settings
 from tis_sync.tcs import schema
+from tis_sync.workers.cluster import live_workers
+from tis_sync.workers.monitor import check_jobs
+from tis_sync.workers.schedule import paused_jobs, times
 
 INDEXES = {"persons": PERSONS, "posts": POSTS}
 SEARCH_COLUMNS = {

@@ -19,13 +19,13 @@ from tis_sync.cli.output import (
 )
 from tis_sync.cli.process import actor
 from tis_sync.errors import AlreadyRunningError, HeldError, TisSyncError
-from tis_sync.handover import is_interrupted
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named, night_order
 from tis_sync.runs.run import Run, RunOptions, RunState
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.settings.model import Settings
+from tis_sync.workers.handover import is_interrupted
 
 EXIT_CODES = {RunState.SUCCEEDED: 0, RunState.HELD: HeldError.exit_code}  # any other state: 1
 SET_ASIDE_SHOWN = 10

@@ -12,12 +12,12 @@ from tis_sync import __version__, logs
 from tis_sync.app import session
 from tis_sync.cli.process import exit_now, log_to_stdout, stop_event, wait_until
 from tis_sync.errors import UsageError
-from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.settings.model import Settings
 from tis_sync.web.app import BASE, create_app
 from tis_sync.web.server import Server
+from tis_sync.workers.schedule import times
 
 PORT = 8101
 

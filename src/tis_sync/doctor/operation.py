@@ -8,8 +8,8 @@ from tis_sync.durable.model import Schedule
 from tis_sync.esr.applicants.generations import last_success
 from tis_sync.esr.calendar import LONDON
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs.schedule import PREFIX, schedule_states
 from tis_sync.runs.services import Services
+from tis_sync.workers.schedule import PREFIX, schedule_states
 
 CLOCK_SECONDS = 30.0  # how far TCS's clock may differ from ours
 SUCCESS_HOURS = 25.0  # a nightly job must have succeeded within a day and a late start

@@ -92,8 +92,11 @@ class Losses:
             connection.execute(sa.delete(t.loss).where(t.loss.c.run_id == run_id))
 
     def forget_job(self, job: str) -> None:
-        """Delete the losses of all runs of a job: nothing of it is held any more."""
-        runs = sa.select(t.run.c.id).where(t.run.c.job == job)
+        """Delete the losses of all runs of a job, but not of runs for a past day.
+
+        Nothing else of it is held any more.
+        """
+        runs = sa.select(t.run.c.id).where(t.run.c.job == job, ~t.run.c.past_day)
         with self._state.write() as connection:
             connection.execute(sa.delete(t.loss).where(t.loss.c.run_id.in_(runs)))
 

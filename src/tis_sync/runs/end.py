@@ -98,7 +98,10 @@ def _needs_follow_ups(s: Services, run: Run, state: RunState) -> bool:
 
 def _forget_losses(s: Services, run: Run, state: RunState) -> None:
     """Keep the losses of a held plan until it is approved or superseded."""
-    if state == RunState.SUCCEEDED and not run.options.dry_run and not run.past_day:
+    is_real_success = state == RunState.SUCCEEDED and not run.options.dry_run
+    if is_real_success and run.options.approved_run is not None:
+        s.losses.forget(run.options.approved_run)
+    if is_real_success and not run.past_day:
         s.losses.forget_job(run.job)
     elif state != RunState.HELD:
         s.losses.forget(run.id)

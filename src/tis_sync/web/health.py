@@ -5,8 +5,8 @@ from http import HTTPStatus
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
 
-from tis_sync.runs.cluster import live_workers
 from tis_sync.web.dependencies import Servers
+from tis_sync.workers.cluster import live_workers
 
 router = APIRouter(prefix="/health", tags=["health"])
 

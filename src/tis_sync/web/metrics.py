@@ -19,12 +19,12 @@ from tis_sync.esr.files.store import find_files
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.records import count_records, records_at_risk
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs.cluster import live_workers
 from tis_sync.runs.run import RunState
 from tis_sync.runs.services import Services
 from tis_sync.state import tables as t
 from tis_sync.web.dependencies import LiveFeeds, Servers, Viewer
 from tis_sync.web.feeds import Feeds
+from tis_sync.workers.cluster import live_workers
 
 router = APIRouter(tags=["health"])
 FILES_PER_DAY = 500  # far more than a day has

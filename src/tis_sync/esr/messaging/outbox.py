@@ -163,7 +163,7 @@ async def publish_events(s: Services, app: "Application") -> None:
 
     An event that the broker does not confirm stays unsent and is published again. After
     `REFUSED_ATTEMPTS` failed attempts in a row, a new channel is opened: a quorum queue that was
-    full goes on refusing the channels of that time when its limit is removed by deleting a policy
+    full still refuses the channels of that time after its limit was removed by deleting a policy
     (https://github.com/rabbitmq/rabbitmq-server/issues/12206).
 
     Args:

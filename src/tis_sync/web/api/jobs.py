@@ -10,10 +10,10 @@ from tis_sync import actions
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named, upstream
 from tis_sync.runs.run import RunOptions
-from tis_sync.runs.schedule import paused_jobs, times
 from tis_sync.web.api.schemas import Key, RunDetails, run_details
 from tis_sync.web.dependencies import Servers, Updater
 from tis_sync.web.problems import PROBLEMS
+from tis_sync.workers.schedule import paused_jobs, times
 
 router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 

@@ -9,11 +9,11 @@ from tis_sync import actions
 from tis_sync.jobs.base import TableTarget
 from tis_sync.jobs.catalogue import job_named
 from tis_sync.runs.run import RunOptions, RunState
-from tis_sync.runs.schedule import paused_jobs, times
 from tis_sync.web.dependencies import Servers, Updater, Viewer
 from tis_sync.web.pages.common import KEYS, TITLES, Checkbox, Key, redirect
 from tis_sync.web.presenters.charts import scaled
 from tis_sync.web.templates import page
+from tis_sync.workers.schedule import paused_jobs, times
 
 router = APIRouter(prefix="/jobs")
 RUNS_DRAWN, RUNS_LISTED = 40, 10

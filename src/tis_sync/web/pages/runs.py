@@ -9,7 +9,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from tis_sync import actions
 from tis_sync.jobs.catalogue import JOB_BY_NAME, job_named
-from tis_sync.runs.cluster import TAKEN_OVER
 from tis_sync.runs.run import NIGHT
 from tis_sync.runs.services import Services
 from tis_sync.web.auth.identity import Caller
@@ -17,6 +16,7 @@ from tis_sync.web.dependencies import LiveFeeds, RunId, Servers, Updater, Viewer
 from tis_sync.web.pages.common import TITLES, Key, redirect
 from tis_sync.web.run_feed import RunSnapshot, follow_run, snapshot
 from tis_sync.web.templates import page, rendered
+from tis_sync.workers.cluster import TAKEN_OVER
 
 router = APIRouter()
 RUNS_LISTED = 50

@@ -14,12 +14,12 @@ from tis_sync.alarms.store import Alarm
 from tis_sync.errors import TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOBS, upstream
-from tis_sync.runs.cluster import live_workers
 from tis_sync.runs.run import NIGHT, Run, RunState, Trigger
-from tis_sync.runs.schedule import times
 from tis_sync.runs.services import Services
 from tis_sync.web.presenters.charts import Graph, Usual, graph, title_of, usual
 from tis_sync.web.presenters.remedies import Remedy, remedy_of
+from tis_sync.workers.cluster import live_workers
+from tis_sync.workers.schedule import times
 
 NIGHTS = 30  # on which usual durations are based
 COUNT_SECONDS = 15.0  # for which the counts of the indexes are cached

@@ -23,14 +23,7 @@ from tis_sync.errors import (
     TisSyncError,
     UsageError,
 )
-from tis_sync.jobs.catalogue import job_named
-from tis_sync.logs import reason_of, report
-from tis_sync.runs import end
-from tis_sync.runs.partition import PartitionResult
-from tis_sync.runs.request import days_of
-from tis_sync.runs.run import NIGHT, Phase, Run, RunState
-from tis_sync.runs.services import Services
-from tis_sync.runs.steps import (
+from tis_sync.execution import (
     build,
     in_place,
     judgement,
@@ -41,8 +34,15 @@ from tis_sync.runs.steps import (
     table,
     turn,
 )
-from tis_sync.runs.steps.judgement import Decision
-from tis_sync.runs.steps.preparation import Mode
+from tis_sync.execution.judgement import Decision
+from tis_sync.execution.preparation import Mode
+from tis_sync.jobs.catalogue import job_named
+from tis_sync.logs import reason_of, report
+from tis_sync.runs import end
+from tis_sync.runs.partition import PartitionResult
+from tis_sync.runs.request import days_of
+from tis_sync.runs.run import NIGHT, Phase, Run, RunState
+from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs.key_ranges import KeyRange

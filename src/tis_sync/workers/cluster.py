@@ -20,11 +20,11 @@ from tis_sync.alarms.monitoring import Task, beating, running_tasks
 from tis_sync.durable.engine import Engine, launch, shut_down
 from tis_sync.durable.model import Queue, Schedule, Workflow, owner_of_queue, shared_queue
 from tis_sync.durable.tables import client
-from tis_sync.home import POLL_SECONDS, HomeInUseError, Purpose, home_lock
-from tis_sync.runs import schedule
+from tis_sync.execution.workflow import RUNS_QUEUE
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import RUNS_QUEUE
 from tis_sync.settings.model import Settings
+from tis_sync.workers import schedule
+from tis_sync.workers.home import POLL_SECONDS, HomeInUseError, Purpose, home_lock
 
 TAKEN_OVER = "the worker stopped; another worker continues this run"
 

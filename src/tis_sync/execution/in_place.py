@@ -4,11 +4,11 @@ from contextlib import suppress
 
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import PlanOutdatedError
+from tis_sync.execution.requests import request_another
 from tis_sync.logs import run_log
 from tis_sync.runs import checks
 from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.requests import request_another
 from tis_sync.search.model import Position
 from tis_sync.state.liveness import Fence
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tis_sync.durable.recorded_step import step
+from tis_sync.execution.job_lock import hold_java_lock
 from tis_sync.logs import run_log
 from tis_sync.runs import partition
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.java_lock import hold_java_lock
 from tis_sync.state.liveness import Fence
 from tis_sync.tcs.key_ranges import KeyRange
 

@@ -8,11 +8,11 @@ from tis_sync.alarms.catalogue import NO_WORKER, OVERDUE, SLOW
 from tis_sync.alarms.monitoring import close_of_gone_workers
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.checks import RUNS_COMPARED, unusual_duration
-from tis_sync.runs.cluster import live_workers
 from tis_sync.runs.run import NIGHT
-from tis_sync.runs.schedule import last_time, paused_jobs, times
 from tis_sync.runs.services import Services
 from tis_sync.state import tables as t
+from tis_sync.workers.cluster import live_workers
+from tis_sync.workers.schedule import last_time, paused_jobs, times
 
 LATE_MINUTES = 5.0  # a job is missed if it has not been requested this long after its time
 

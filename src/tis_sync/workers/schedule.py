@@ -8,12 +8,12 @@ from tis_sync.db.driver_errors import as_transient_error
 from tis_sync.durable.model import Schedule
 from tis_sync.durable.tables import client
 from tis_sync.errors import UsageError
+from tis_sync.execution.workflow import RUN_SCHEDULED, start_night
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.request import request_night
 from tis_sync.runs.run import RunOptions, Trigger
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import RUN_SCHEDULED, start_night
 from tis_sync.settings.model import Settings
 
 PREFIX = "tis_sync."  # begins the names of our schedules in DBOS

@@ -2,6 +2,7 @@
 
 from tis_sync.db.named_locks import end_holders
 from tis_sync.durable.recorded_step import step
+from tis_sync.execution.job_lock import hold_java_lock
 from tis_sync.jobs.base import TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile.table_apply import replace
@@ -9,7 +10,6 @@ from tis_sync.runs import checks, partition
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.run import Phase
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.java_lock import hold_java_lock
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
 
 

@@ -6,12 +6,12 @@ from enum import Enum
 import sqlalchemy as sa
 
 from tis_sync.durable.recorded_step import step
+from tis_sync.execution.job_lock import hold_java_lock
 from tis_sync.jobs.base import IndexTarget, Job, TableTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.logs import run_log
 from tis_sync.runs.run import Phase, Run
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.java_lock import hold_java_lock
 from tis_sync.search.model import KEYS_PER_BUCKET, LiveIndex, Position
 from tis_sync.tcs import schema
 from tis_sync.tcs.key_ranges import KeyRange, key_ranges

@@ -3,13 +3,13 @@
 from enum import Enum
 
 from tis_sync.durable.recorded_step import step
+from tis_sync.execution.preparation import Mode
 from tis_sync.jobs.base import IndexTarget
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.runs import checks
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.run import RunDetail
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.preparation import Mode
 
 
 class Decision(Enum):

@@ -18,14 +18,14 @@ from dbos import DBOS
 
 from tis_sync import logs
 from tis_sync.durable.model import UNFINISHED, owner_of_queue
-from tis_sync.home import HomeInUseError, Purpose, home_lock
+from tis_sync.execution.workflow import start
 from tis_sync.jobs.catalogue import JOB_BY_NAME, upstream
-from tis_sync.runs import cluster
-from tis_sync.runs.cluster import Components
 from tis_sync.runs.run import NIGHT, Run
 from tis_sync.runs.services import Services
-from tis_sync.runs.workflow import start
 from tis_sync.settings.model import Settings
+from tis_sync.workers import cluster
+from tis_sync.workers.cluster import Components
+from tis_sync.workers.home import HomeInUseError, Purpose, home_lock
 
 LOOK_SECONDS = 0.5  # how often a command looks whether it has to work itself
 JOIN_SECONDS = 10.0  # how long to wait for its thread to stop

@@ -2,13 +2,13 @@
 
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import IncompleteBuildError
+from tis_sync.execution.requests import request_another
 from tis_sync.logs import run_log
 from tis_sync.runs import checks
 from tis_sync.runs.end import build_index, index_spec
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.run import Phase, RunDetail
 from tis_sync.runs.services import Services
-from tis_sync.runs.steps.requests import request_another
 from tis_sync.search.model import Position
 
 
