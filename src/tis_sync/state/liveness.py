@@ -212,6 +212,14 @@ class Workers:
                 claimed.append(worker_id)
         return claimed
 
+    def holds_claim(self, claimant: str, worker_id: str) -> bool:
+        """Whether a worker's claim on another one still holds: that one has not come back."""
+        claim = sa.select(t.worker.c.id).where(
+            t.worker.c.id == worker_id, t.worker.c.claimed_by == claimant
+        )
+        with self._state.read() as connection:
+            return connection.scalar(claim) is not None
+
     def _stale(self) -> sa.ColumnElement[datetime]:
         """Heartbeats before this time are stale."""
         if self._state.dialect == "postgresql":

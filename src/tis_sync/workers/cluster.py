@@ -6,7 +6,9 @@ heartbeat claims the row (with an UPDATE that only one worker can win), and puts
 workflows of the dead process back on their queues.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -220,8 +222,9 @@ def refresh_heartbeat(services: Services, *, schedules: bool) -> None:
     assert services.registration is not None
     if services.workers.beat(services.worker_id, services.registration):
         return
+    returned_at = time.time()
     register_worker(services, schedules=schedules)
-    requeued = _requeue(services.worker_id, DBOS)
+    requeued = _requeue(services.worker_id, DBOS, begun_before=returned_at)
     logs.get().warning("taken over while alive", worker=services.worker_id, workflows=len(requeued))
 
 
@@ -253,6 +256,8 @@ def take_over_stale(services: Services, *, all_others: bool = False) -> int:
     """
     dead = services.workers.claim_dead(services.worker_id, all_others=all_others)
     for worker_id in dead:
+        if not services.workers.holds_claim(services.worker_id, worker_id):
+            continue  # it has come back, and puts its work back itself
         ids = _requeue(worker_id, DBOS)
         logs.get().warning("took over", worker=worker_id, workflows=len(ids))
         _log_takeover(services, ids)
@@ -275,18 +280,27 @@ def _log_takeover(services: Services, workflow_ids: Collection[str]) -> None:
             services.history.log(run.id, services.clock(), "warning", TAKEN_OVER)
 
 
-def _requeue(worker_id: str, dbos: type[DBOS] | DBOSClient) -> list[str]:
+def _requeue(
+    worker_id: str, dbos: type[DBOS] | DBOSClient, begun_before: float = math.inf
+) -> list[str]:
     """Put the unfinished workflows of a process back on their queues.
 
     Those that waited in the own queues of a command go back too, and these queues are deleted.
+
+    Args:
+        worker_id: the process.
+        dbos: DBOS.
+        begun_before: leave alone what began later than this, by the machine's clock, which DBOS
+            uses (Unix time, in seconds): it runs under a new registration of the process.
 
     Returns:
         The ids of the workflows that the process had begun.
 
     """
-    pending = dbos.list_workflows(
+    unfinished = dbos.list_workflows(
         executor_id=worker_id, status="PENDING", load_input=False, load_output=False
     )
+    pending = [w for w in unfinished if (w.dequeued_at or w.created_at or 0) <= begun_before * 1000]
     waiting = dbos.list_workflows(
         status="ENQUEUED", queues_only=True, load_input=False, load_output=False
     )

@@ -1,0 +1,101 @@
+"""Registrations and claims: a worker that comes back keeps what it began since, and only that."""
+
+import threading
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from dbos import DBOS
+
+from tests.brokers import eventually
+from tests.demo_runs import TRUSTS, request, services, settings
+from tests.running import wait_for, working
+from tis_sync.durable.engine import launch
+from tis_sync.execution import turn
+from tis_sync.execution.workflow import start_runs
+from tis_sync.runs.run import RunState
+from tis_sync.runs.services import Services
+from tis_sync.settings.model import Settings
+from tis_sync.state import tables as t
+from tis_sync.workers import cluster
+
+__all__ = ["services", "settings"]
+
+
+def claimed(s: Services) -> None:
+    """Have another worker declare this one dead."""
+    with s.state.write() as connection:
+        connection.execute(sa.update(t.worker).values(claimed_at=s.clock(), claimed_by="other"))
+
+
+def test_a_worker_is_registered_before_it_takes_any_work(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[tuple[str | None, list[str]]] = []
+
+    def launching(given: Settings, s: Services, *rest: Any, **named: Any) -> Any:
+        registered.append((s.registration, s.workers.alive(all_processes=True)))
+        return launch(given, s, *rest, **named)
+
+    monkeypatch.setattr(cluster, "launch", launching)
+    with working(settings) as s:
+        assert registered == [(s.registration, [s.worker_id])]
+        assert s.registration is not None
+
+
+def test_a_process_that_cannot_start_leaves_no_registration(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with working(settings):
+        pass
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cluster, "launch", fail)
+    with pytest.raises(OSError, match="no space left"), working(settings):
+        pass
+    s = Services(settings)
+    assert s.workers.alive(all_processes=True) == []
+    s.close()
+
+
+def test_a_claim_ends_when_the_worker_comes_back(services: Services) -> None:
+    claimed(services)
+    assert services.workers.holds_claim("other", services.worker_id)
+    cluster.refresh_heartbeat(services, schedules=False)
+    assert not services.workers.holds_claim("other", services.worker_id)
+
+
+@pytest.mark.parametrize("began", ["before it came back", "after it came back"])
+def test_a_worker_that_comes_back_puts_back_only_what_it_began_before(
+    services: Services, began: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, wait = threading.Event(), turn.wait_for_turn
+
+    def waiting(s: Services, run_id: str) -> str | None:
+        release.wait(60)
+        return wait(s, run_id)
+
+    monkeypatch.setattr(turn, "wait_for_turn", waiting)
+    run = request(services, TRUSTS)
+    start_runs(services, [run.id])
+    eventually(lambda: (status := DBOS.get_workflow_status(run.id)) and status.status == "PENDING")
+    claimed(services)
+    if began.startswith("after"):
+        monkeypatch.setattr(cluster, "time", _Epoch)
+    cluster.refresh_heartbeat(services, schedules=False)
+    lines = [line.text for line in services.history.lines(run.id)]
+    status = DBOS.get_workflow_status(run.id)
+    assert status is not None
+    assert (status.queue_name is None) == began.startswith("after"), lines
+    release.set()
+    assert wait_for(services, run.id)[0].state == RunState.SUCCEEDED
+
+
+class _Epoch:
+    """A clock that shows a moment before everything began."""
+
+    @staticmethod
+    def time() -> float:
+        return 0.0
