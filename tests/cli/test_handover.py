@@ -27,6 +27,7 @@ from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.run import Run, RunOptions, RunState
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
+from tis_sync.workers.home import Purpose, home_lock
 
 OWNER, FUNDING = "PersonOwnerRebuildJob", "PostFundingStatusSyncJob"
 ANN = Actor("ann", Channel.LOCAL)
@@ -246,3 +247,24 @@ def test_an_interrupted_command_ends_at_once_and_leaves_its_work_to_the_next(
         assert "Interrupted" in err
     assert program("night").code == 0
     assert not s.history.all_active()
+
+
+def test_a_worker_that_waits_for_a_command_to_end_can_be_stopped(
+    variables: dict[str, str], s: Services
+) -> None:
+    with home_lock(s.settings.home, Purpose.COMMAND), process(variables, "work") as waiting:
+        assert waiting.stdout is not None
+        assert "waiting for a command to end" in waiting.stdout.readline()
+        time.sleep(1.0)  # it tries again several times meanwhile
+        waiting.send_signal(signal.SIGTERM)
+        rest, _ = waiting.communicate(timeout=SECONDS)
+        assert waiting.returncode == 0
+        assert "waiting for a command" not in rest
+
+
+def test_a_command_that_cannot_begin_says_why(variables: dict[str, str], s: Services) -> None:
+    (s.settings.home / "lock").mkdir()
+    with process(variables, "run", OWNER) as command:
+        _, error = command.communicate(timeout=SECONDS)
+    assert command.returncode == 1
+    assert error.strip().endswith("cannot be used: Is a directory.")

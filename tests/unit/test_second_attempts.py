@@ -69,6 +69,20 @@ def test_a_plan_made_again_is_held_if_it_would_lose_more_than_was_judged(
     assert pairs(embedded_tcs) == before
 
 
+def test_the_approval_of_a_plan_made_again_covers_what_its_message_named(
+    services: Services, embedded_tcs: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_night(services)[0].state == "succeeded"
+    embedded_tcs.execute(sa.delete(t.PersonTrust).where(t.PersonTrust.c.trustId % 50 == 0))
+    before_applying(monkeypatch, lambda: embedded_tcs.execute(sa.delete(t.Placement)))
+    (held,) = run_job(services, TRUSTS, follow_ups=False)
+    assert held.state == "held"
+    assert "made again" in (held.error or "")
+    approved = actions.approve(services, ACTOR, held.id)
+    assert wait_for(services, approved.id)[0].state == "succeeded"
+    assert pairs(embedded_tcs) == 0
+
+
 def test_the_losses_of_all_partitions_are_judged_together_when_plans_are_made_again(
     settings: Settings, embedded_tcs: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,37 +54,26 @@ class Losses:
             The unapproved losses of all partitions of the run.
 
         """
-        with self._state.write() as connection:
-            return self.record_within(connection, run_id, keys, lost, unapproved)
-
-    def record_within(
-        self,
-        connection: sa.Connection,
-        run_id: str,
-        keys: KeyRange,
-        lost: pl.Series,
-        unapproved: int,
-    ) -> int:
-        """As `record`, in a transaction of the caller, who may roll it back."""
         partition = "" if keys.low is None else str(keys.low)
-        # Partitions of one run are judged one after another.
-        connection.execute(sa.select(t.run.c.id).where(t.run.c.id == run_id).with_for_update())
-        connection.execute(
-            sa.delete(t.loss).where(t.loss.c.run_id == run_id, t.loss.c.partition == partition)
-        )
-        if not lost.is_empty():
-            packed = BytesIO()
-            lost.to_frame().write_ipc_stream(packed, compression="zstd")
+        with self._state.write() as connection:
+            # Partitions of one run are judged one after another.
+            connection.execute(sa.select(t.run.c.id).where(t.run.c.id == run_id).with_for_update())
             connection.execute(
-                sa.insert(t.loss).values(
-                    run_id=run_id,
-                    partition=partition,
-                    records=unapproved,
-                    key_hashes=packed.getvalue(),
-                )
+                sa.delete(t.loss).where(t.loss.c.run_id == run_id, t.loss.c.partition == partition)
             )
-        total = sa.select(sa.func.sum(t.loss.c.records)).where(t.loss.c.run_id == run_id)
-        return int(connection.scalar(total) or 0)
+            if not lost.is_empty():
+                packed = BytesIO()
+                lost.to_frame().write_ipc_stream(packed, compression="zstd")
+                connection.execute(
+                    sa.insert(t.loss).values(
+                        run_id=run_id,
+                        partition=partition,
+                        records=unapproved,
+                        key_hashes=packed.getvalue(),
+                    )
+                )
+            total = sa.select(sa.func.sum(t.loss.c.records)).where(t.loss.c.run_id == run_id)
+            return int(connection.scalar(total) or 0)
 
     def forget(self, run_id: str) -> None:
         """Delete the losses of a run."""

@@ -53,14 +53,14 @@ def check_plan_made_again(
         HeldError: the guard objects to the losses of all partitions together.
 
     """
-    with s.state.write() as connection:
-        total = s.losses.record_within(connection, run.id, keys, lost, unapproved)
-        objection = _objection(s, run, run.existing or 0, total)
-        if objection is not None:  # raised inside, so that the judged losses stay as they were
-            raise HeldError(
-                f"{run.job} {objection}. TCS has changed since the plan was judged, so it was made "
-                "again. Parts of the earlier plan may have been applied; the rest was not written."
-            )
+    # Recorded although the plan may be held: an approval then covers what the message names.
+    total = s.losses.record(run.id, keys, lost, unapproved)
+    objection = _objection(s, run, run.existing or 0, total)
+    if objection is not None:
+        raise HeldError(
+            f"{run.job} {objection}. TCS has changed since the plan was judged, so it was made "
+            "again. Parts of the earlier plan may have been applied; the rest was not written."
+        )
 
 
 def check_shrinkage(s: Services, run: Run, existing: int, shrinkage: int) -> None:
