@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -212,14 +212,3 @@ def node(home: Path) -> Iterator[Node]:
         yield rabbitmq
     finally:
         rabbitmq.stop()
-
-
-def eventually(
-    condition: Callable[[], object], seconds: float = 60.0, message: object = ""
-) -> float:
-    """Wait until a condition holds; return how long that took, in seconds."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, message
-        time.sleep(0.1)
-    return time.monotonic() - started

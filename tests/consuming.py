@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from tests.brokers import eventually
 from tests.conftest import TODAY
 from tests.exporting import wait_until_ended
 from tests.running import working
+from tests.waiting import eventually
 from tis_sync import app
 from tis_sync.esr.export.commands import Command
 from tis_sync.esr.messaging.consumer import last_contact

@@ -1,12 +1,12 @@
 """Request exports inside a test, wait for them, and check that everything recorded agrees."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from tests.waiting import eventually
 from tests.world import World
 from tis_sync.esr.applicants.generations import refresh_records
 from tis_sync.esr.deaneries import FileType
@@ -43,11 +43,11 @@ def export(
 
 
 def wait_until_ended(s: Services, ids: list[str]) -> list[Command]:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while any(command.state in ACTIVE for command in Commands(s.state).many(ids)):
-        assert time.monotonic() < deadline, Commands(s.state).many(ids)
-        time.sleep(0.05)
-    return Commands(s.state).many(ids)
+    def commands() -> list[Command]:
+        return Commands(s.state).many(ids)
+
+    eventually(lambda: not any(c.state in ACTIVE for c in commands()), TIMEOUT_SECONDS, commands)
+    return commands()
 
 
 def generate(s: Services) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from tests.conftest import NOW
+from tests.waiting import eventually
 from tis_sync.app import session
 from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.catalogue import job_named
@@ -14,7 +15,6 @@ from tis_sync.runs.run import Run, RunOptions, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 
-POLL_SECONDS = 0.05
 TIMEOUT_SECONDS = 120.0
 
 
@@ -36,11 +36,12 @@ def working(
 
 def wait_for(services: Services, run_id: str) -> list[Run]:
     """Wait until a run and everything that follows it have ended; return them, oldest first."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while any(run.is_active for run in services.history.family(run_id)):
-        assert time.monotonic() < deadline, services.history.family(run_id)
-        time.sleep(POLL_SECONDS)
-    return services.history.family(run_id)
+
+    def family() -> list[Run]:
+        return services.history.family(run_id)
+
+    eventually(lambda: not any(run.is_active for run in family()), TIMEOUT_SECONDS, family)
+    return family()
 
 
 def run_job(services: Services, name: str, **options: object) -> list[Run]:

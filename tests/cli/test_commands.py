@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import sqlalchemy as sa
 
 from tests.cli.conftest import Program, Result
 from tests.conftest import ON_THE_DAY
+from tests.waiting import eventually
 from tis_sync import __version__, actions
 from tis_sync.audit import Actor, Channel, entries
 from tis_sync.db.database import connect
@@ -241,7 +240,7 @@ def test_schedules_of_a_running_worker_are_paused_and_unpaused(
         assert worker.stdout is not None
         line = json.loads(worker.stdout.readline())
         assert line["event"] == "worker started"
-        _until(lambda: program("pause", "PersonOwnerRebuildJob").code == 0)
+        eventually(lambda: program("pause", "PersonOwnerRebuildJob").code == 0, 30)
         status = program("status", "--json").json
         assert len(status["workers"]) == 1
         assert status["paused"] == ["PersonOwnerRebuildJob"]
@@ -257,13 +256,6 @@ def test_schedules_of_a_running_worker_are_paused_and_unpaused(
 def _environment(tmp_path: Path, **settings: str) -> dict[str, str]:
     named = {f"TIS_SYNC_{name.upper()}": value for name, value in settings.items()}
     return {**os.environ, **ON_THE_DAY, **named, "TIS_SYNC_HOME": str(tmp_path / "home")}
-
-
-def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_tokens_are_created_listed_and_revoked(program: Program) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Program
 from tests.conftest import ON_THE_DAY, TODAY
 from tests.crash.program import tis_sync
+from tests.waiting import eventually
 from tis_sync import actions
 from tis_sync.audit import Actor, Channel
 from tis_sync.db.database import connect
@@ -91,13 +92,6 @@ def worker(variables: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
         yield started
 
 
-def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def workflows(s: Services, **which: Any) -> list[Any]:
     with client(s.settings) as dbos:
         return dbos.list_workflows(load_input=False, load_output=False, **which)
@@ -118,7 +112,7 @@ def test_a_running_worker_carries_out_what_commands_request(
     s: Services, variables: dict[str, str], program: Program
 ) -> None:
     with worker(variables):
-        until(lambda: program("status", "--json").json["workers"])
+        eventually(lambda: program("status", "--json").json["workers"])
         (worker_id,) = program("status", "--json").json["workers"]
         night = program("night", "--json")
         assert (night.code, night.err) == (0, "")
@@ -152,7 +146,7 @@ def test_a_run_of_a_worker_is_cancelled_by_a_command(
 ) -> None:
     with worker({**variables, "TIS_SYNC_PARTITION_KEYS": "64"}):
         run = actions.run_job(s, ANN, job_named("PersonElasticSearchSyncJob"), RunOptions())
-        until(lambda: s.history.get(run.id).state == RunState.RUNNING)
+        eventually(lambda: s.history.get(run.id).state == RunState.RUNNING)
         cancelled = program("cancel", run.id)
         state = s.history.get(run.id).state
         assert (cancelled.code, state) == (0, RunState.CANCELLED) or (
@@ -180,7 +174,7 @@ def test_a_command_finishes_the_work_itself_when_the_worker_dies(
 ) -> None:
     with worker(variables) as started:
         with process(variables, "night", "--json") as command:
-            until(lambda: any(r.state == RunState.SUCCEEDED for r in s.history.recent(100)))
+            eventually(lambda: any(r.state == RunState.SUCCEEDED for r in s.history.recent(100)))
             started.kill()
             in_flight = [run.job for run in s.history.all_active()]
             out, err = command.communicate(timeout=SECONDS)
@@ -225,7 +219,7 @@ def test_an_interrupted_run_is_resumed_before_the_next_one_of_its_job(
     assert killed.returncode == -signal.SIGKILL
     (interrupted,) = s.history.all_active()
     if "TIS_SYNC_STATE_URL" in variables:
-        until(lambda: not s.workers.alive(all_processes=True))  # its heartbeat is stale
+        eventually(lambda: not s.workers.alive(all_processes=True))  # its heartbeat is stale
     again = program("run", OWNER)
     assert again.code == 0, again.err
     assert "it was interrupted, and is resumed first" in again.err
@@ -237,7 +231,7 @@ def test_an_interrupted_command_ends_at_once_and_leaves_its_work_to_the_next(
     s: Services, variables: dict[str, str], program: Program
 ) -> None:
     with process({**variables, "TIS_SYNC_PARTITION_KEYS": "64"}, "night") as command:
-        until(s.history.all_active)
+        eventually(s.history.all_active)
         time.sleep(0.3)
         command.send_signal(signal.SIGINT)
         started = time.monotonic()

@@ -11,13 +11,10 @@ database contains no runs older than its retention, and the workers have not gro
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +30,8 @@ from tests.conftest import NOW, TODAY, SearchUrl
 from tests.crash.fast_worker import fast_clock
 from tests.network import Fault, Relay, relay
 from tests.verifying import differences
+from tests.waiting import eventually
+from tests.worker_processes import WorkerProcesses, environment
 from tests.world import World
 from tis_sync import retention
 from tis_sync.alarms.catalogue import NO_WORKER, OVERDUE
@@ -55,6 +54,7 @@ HOUR_SECONDS = float(os.environ.get("TIS_SYNC_TEST_HOUR_SECONDS", "15"))
 FAULTS_AN_HOUR = 5
 FAULT_SECONDS = 1.5
 STOP_SECONDS = 6.0  # longer than the worker timeout
+START_SECONDS = 120.0
 PEOPLE = 600
 WORKER = Path(__file__).parent / "fast_worker.py"
 
@@ -120,62 +120,25 @@ class Writer(threading.Thread):
             ).close()
 
 
-class Workers:
-    """Two worker processes with a fast clock, connected through relays."""
+def start_workers(settings: Settings, epoch: float, log: Path) -> WorkerProcesses:
+    """Start two workers with a fast clock."""
+    variables = environment(
+        settings, heartbeat_seconds="0.5", worker_timeout_seconds="4", tcs_timeout_seconds="3",
+        search_timeout_seconds="3", partition_keys="160", guard_share="1", history_days="1",
+        esr="false",
+    )  # fmt: skip
+    program = (str(WORKER), NOW.isoformat(), str(epoch), str(3600 / HOUR_SECONDS))
+    return WorkerProcesses(variables, 2, program=program, log=log)
 
-    def __init__(self, settings: Settings, epoch: float, log: Path) -> None:
-        given = {
-            "home": str(settings.home),
-            "tcs_url": settings.tcs(),
-            "state_url": settings.state(),
-            "search_url": settings.search(),
-            "night_start_hours": "[0, 0]",
-            "heartbeat_seconds": "0.5",
-            "worker_timeout_seconds": "4",
-            "tcs_timeout_seconds": "3",
-            "search_timeout_seconds": "3",
-            "partition_keys": "160",
-            "guard_share": "1",
-            "history_days": "1",
-            "esr": "false",
-        }
-        self._environment = {**os.environ, **{f"TIS_SYNC_{k.upper()}": v for k, v in given.items()}}
-        self._epoch = epoch
-        self._log = log.open("a")
-        self.processes = [self._start(), self._start()]
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        speed = 3600 / HOUR_SECONDS
-        return subprocess.Popen(
-            [sys.executable, str(WORKER), NOW.isoformat(), str(self._epoch), str(speed)],
-            env=self._environment, stdout=self._log, stderr=subprocess.STDOUT,
-            cwd=Path(__file__).parent.parent.parent,
-        )  # fmt: skip
-
-    def kill(self, number: int) -> None:
-        self.processes[number].kill()
-        self.processes[number].wait()
-        self.processes[number] = self._start()
-
-    def resident_mb(self) -> int:
-        """The resident memory of the larger worker."""
-        sizes = [0]
-        for process in self.processes:
-            with suppress(FileNotFoundError):
-                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                sizes += [int(line.split()[1]) // 1024 for line in lines if "VmRSS" in line]
-        return max(sizes)
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._log.close()
+def resident_mb(workers: WorkerProcesses) -> int:
+    """The resident memory of the largest worker."""
+    sizes = [0]
+    for process in workers.processes:
+        with suppress(FileNotFoundError):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            sizes += [int(line.split()[1]) // 1024 for line in lines if "VmRSS" in line]
+    return max(sizes)
 
 
 @pytest.fixture
@@ -192,24 +155,19 @@ def relays(mariadb: str, postgresql: str, elasticsearch: str) -> Iterator[dict[s
         }
 
 
-def until(true: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def through(url: str, found: Relay) -> str:
     return make_url(url).set(host="127.0.0.1", port=found.port).render_as_string(False)
 
 
-def disturb(kind: str, relays: dict[str, Relay], workers: Workers, draw: random.Random) -> None:
+def disturb(
+    kind: str, relays: dict[str, Relay], workers: WorkerProcesses, draw: random.Random
+) -> None:
     if kind == "kill":
-        workers.kill(draw.randrange(2))
+        workers.replace(draw.choice(workers.processes))
     elif kind == "stop":
         process = draw.choice(workers.processes)
-        process.send_signal(signal.SIGSTOP)
-        threading.Timer(STOP_SECONDS, process.send_signal, [signal.SIGCONT]).start()
+        workers.suspend(process)
+        threading.Timer(STOP_SECONDS, workers.resume, [process]).start()
     else:
         name, _, fault = kind.partition(" ")
         relays[name].fault = Fault[fault]
@@ -241,7 +199,7 @@ def test_a_day_of_faults_and_edits_ends_with_everything_right(
     )
     services = Services(direct, clock)
     assert services.history.recent() == []
-    workers = Workers(disturbed, epoch, tmp_path / "workers.log")
+    workers = start_workers(disturbed, epoch, tmp_path / "workers.log")
     draw = random.Random(24)
     writer = Writer(mariadb_tcs, elasticsearch, random.Random(25))
     faults: Counter[str] = Counter()
@@ -249,7 +207,7 @@ def test_a_day_of_faults_and_edits_ends_with_everything_right(
     kinds = ["kill", "stop", *(f"{name} {fault.name}" for name in relays
                                for fault in Fault if fault is not Fault.NONE)]  # fmt: skip
     try:
-        until(lambda: len(services.workers.alive()) == 2)
+        eventually(lambda: len(services.workers.alive()) == 2, START_SECONDS)
         writer.start()
         for hour in range(HOURS):
             for job in JOBS:
@@ -260,15 +218,15 @@ def test_a_day_of_faults_and_edits_ends_with_everything_right(
                 kind = draw.choice(kinds)
                 disturb(kind, relays, workers, draw)
                 faults[kind] += 1
-            memory.append(workers.resident_mb())
+            memory.append(resident_mb(workers))
         time.sleep(STOP_SECONDS)
         writer.end()
-        until(lambda: not services.history.all_active(), 600)
+        eventually(lambda: not services.history.all_active(), 600)
         night = request_night(
             services, trigger=Trigger.START, requested_by="test", options=RunOptions()
         )
         start_night(services, night.id)
-        until(lambda: not services.history.all_active(), 600)
+        eventually(lambda: not services.history.all_active(), 600)
         assert services.history.get(night.id).state == RunState.SUCCEEDED, night
         assert differences(services, mariadb_tcs) == {}
         retention.prune(services)
@@ -277,10 +235,7 @@ def test_a_day_of_faults_and_edits_ends_with_everything_right(
             f"largest worker by hour, MB: {memory}"
         )
         assert oldest_run_days(services) <= 1.1
-        deadline = time.monotonic() + 60
-        while found := open_alarms(services):
-            assert time.monotonic() < deadline, found
-            time.sleep(0.2)
+        eventually(lambda: not open_alarms(services), 60, lambda: open_alarms(services))
         if HOURS >= 12:
             third = HOURS // 3
             assert max(memory[-third:]) <= 1.2 * max(memory[third:-third])

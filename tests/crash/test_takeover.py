@@ -13,12 +13,10 @@ night.
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -27,6 +25,8 @@ import sqlalchemy as sa
 
 from tests.conftest import AHEAD_SECONDS, TODAY, SearchUrl
 from tests.verifying import differences
+from tests.waiting import eventually
+from tests.worker_processes import WorkerProcesses, environment
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
@@ -48,52 +48,17 @@ SEED = int(os.environ.get("TIS_SYNC_TEST_SEED", "9"))
 PEOPLE = 1000
 STOP_EVERY = 5  # one round in five suspends the worker instead of killing it
 NIGHT_SECONDS = 8.0  # roughly: moments of disturbance are drawn from this period
+START_SECONDS = 90.0
 DEADLINE_SECONDS = 400.0
 
 
-class Crew:
-    """Two worker processes."""
-
-    def __init__(self, services: Services, log: Path) -> None:
-        given = {
-            "home": str(services.settings.home),
-            "tcs_url": services.settings.tcs(),
-            "state_url": services.settings.state(),
-            "search_url": services.settings.search(),
-            "night_start_hours": "[0, 0]",
-            "heartbeat_seconds": "0.5",
-            "worker_timeout_seconds": "4",
-            "partition_keys": "160",
-            "guard_share": "1",
-            "java_shedlock": "true",
-            "esr": "false",
-            "clock_offset_seconds": str(services.settings.clock_offset_seconds),
-        }
-        self._environment = {**os.environ, **{f"TIS_SYNC_{k.upper()}": v for k, v in given.items()}}
-        self._log = log.open("a")
-        self.processes = [self._start(), self._start()]
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tis_sync", "work"],
-            env=self._environment,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def replace(self, victim: subprocess.Popen[bytes]) -> None:
-        self.processes[self.processes.index(victim)] = self._start()
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._log.close()
+def start_workers(services: Services, log: Path) -> WorkerProcesses:
+    """Start two workers."""
+    variables = environment(
+        services.settings, heartbeat_seconds="0.5", worker_timeout_seconds="4",
+        partition_keys="160", guard_share="1", java_shedlock="true", esr="false",
+    )  # fmt: skip
+    return WorkerProcesses(variables, 2, log=log)
 
 
 @pytest.fixture
@@ -116,18 +81,10 @@ def services(
 
 
 @pytest.fixture
-def crew(services: Services, tmp_path: Path) -> Iterator[Crew]:
-    crew = Crew(services, tmp_path / "workers.log")
-    until(lambda: len(services.workers.alive()) == 2)
-    yield crew
-    crew.end()
-
-
-def until(true: object, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def workers(services: Services, tmp_path: Path) -> Iterator[WorkerProcesses]:
+    with start_workers(services, tmp_path / "workers.log") as workers:
+        eventually(lambda: len(services.workers.alive()) == 2, START_SECONDS)
+        yield workers
 
 
 def spoil(services: Services, world: World, address: str, draw: random.Random) -> None:
@@ -201,34 +158,32 @@ def remains(services: Services, address: str) -> list[str]:
 
 
 def test_a_night_survives_the_death_and_the_return_of_a_worker(
-    services: Services, mariadb_tcs: World, crew: Crew, elasticsearch: str
+    services: Services, mariadb_tcs: World, workers: WorkerProcesses, elasticsearch: str
 ) -> None:
     draw = random.Random(SEED)
     disturbed: Counter[str] = Counter()
     in_the_middle = 0
     for number in range(ROUNDS):
         spoil(services, mariadb_tcs, elasticsearch, draw)
-        until(lambda: len(services.workers.alive()) == 2)
+        eventually(lambda: len(services.workers.alive()) == 2, START_SECONDS)
         night = request_night(
             services, trigger=Trigger.START, requested_by="test", options=RunOptions()
         )
         start_night(services, night.id)
         time.sleep(draw.uniform(0.2, NIGHT_SECONDS))
-        victim = draw.choice(crew.processes)
+        victim = draw.choice(workers.processes)
         busy = in_flight(services)
         if number % STOP_EVERY == STOP_EVERY - 1:
-            victim.send_signal(signal.SIGSTOP)
+            workers.suspend(victim)
             time.sleep(STOP_SECONDS)
-            victim.send_signal(signal.SIGCONT)
+            workers.resume(victim)
             disturbed["stopped"] += 1
         else:
-            victim.kill()
-            victim.wait()
-            crew.replace(victim)
+            workers.replace(victim)
             disturbed["killed"] += 1
         in_the_middle += any(str(victim.pid) in worker for worker in busy)
-        until(lambda: not services.history.all_active(), DEADLINE_SECONDS)
-        until(lambda: not in_flight(services), DEADLINE_SECONDS)
+        eventually(lambda: not services.history.all_active(), DEADLINE_SECONDS)
+        eventually(lambda: not in_flight(services), DEADLINE_SECONDS)
         runs = services.history.children(night.id)
         context = f"round {number}, seed {SEED}: {[(r.job, r.state, r.error) for r in runs]}"
         assert services.history.get(night.id).state == "succeeded", context
@@ -245,10 +200,12 @@ def test_a_worker_whose_clock_is_five_minutes_wrong_is_neither_taken_over_nor_ta
     skewed = Services(
         services.settings.model_copy(update={"clock_offset_seconds": AHEAD_SECONDS - 300})
     )
-    crew = Crew(services, tmp_path / "workers.log")
-    other = Crew(skewed, tmp_path / "workers.log")
-    try:
-        until(lambda: len(services.workers.alive()) == 4)
+    with (
+        closing(skewed),
+        start_workers(services, tmp_path / "workers.log"),
+        start_workers(skewed, tmp_path / "workers.log"),
+    ):
+        eventually(lambda: len(services.workers.alive()) == 4, START_SECONDS)
         with services.state.read() as connection:
             registered = dict(
                 connection.execute(sa.select(state.worker.c.id, state.worker.c.registration)).all()
@@ -257,7 +214,7 @@ def test_a_worker_whose_clock_is_five_minutes_wrong_is_neither_taken_over_nor_ta
             services, trigger=Trigger.START, requested_by="test", options=RunOptions()
         )
         start_night(services, night.id)
-        until(lambda: not services.history.all_active(), DEADLINE_SECONDS)
+        eventually(lambda: not services.history.all_active(), DEADLINE_SECONDS)
         runs = services.history.children(night.id)
         assert Counter(r.job for r in runs) == Counter(job.name for job in JOBS)
         assert services.history.get(night.id).state == "succeeded"
@@ -268,7 +225,3 @@ def test_a_worker_whose_clock_is_five_minutes_wrong_is_neither_taken_over_nor_ta
             )
         assert after == registered
         assert remains(services, elasticsearch) == []
-    finally:
-        crew.end()
-        other.end()
-        skewed.close()

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.brokers import Broker, eventually
+from tests.brokers import Broker
 from tests.consuming import EXTERNAL_RECORD, commands_by_message, consumer, consuming, received
 from tests.crash.program import tis_sync
 from tests.running import working
+from tests.waiting import eventually
 from tests.wire import Wire
 from tests.world import World
 from tis_sync.esr.messaging import dead_letters

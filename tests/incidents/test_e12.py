@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.brokers import Broker, eventually
+from tests.brokers import Broker
 from tests.cli.conftest import Program, program
 from tests.consuming import EXTERNAL_RECORD, commands_by_message, consumer, received
 from tests.running import working
+from tests.waiting import eventually
 from tests.wire import Wire
 from tests.world import World
 from tis_sync.alarms.catalogue import DEAD_LETTERS

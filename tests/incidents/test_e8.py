@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker, eventually
+from tests.brokers import Broker
 from tests.conftest import NOW
 from tests.consuming import EXTERNAL_RECORD, consuming, received
 from tests.exporting import export, generate
 from tests.running import ticking, working
 from tests.starters import starters
+from tests.waiting import eventually
 from tests.world import World
 from tis_sync.alarms.catalogue import BROKER_SILENT
 from tis_sync.esr.messaging import outbox

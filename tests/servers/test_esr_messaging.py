@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker, eventually
+from tests.brokers import Broker
 from tests.conftest import NOW, TODAY
 from tests.consuming import EXTERNAL_RECORD, commands_by_message, consumer, received
 from tests.exporting import check_consistency, export, generate, parsed_file, states
 from tests.running import working
 from tests.starters import starters
+from tests.waiting import eventually
 from tests.world import World
 from tis_sync.alarms.catalogue import DEAD_LETTERS
 from tis_sync.esr.files.store import find_files

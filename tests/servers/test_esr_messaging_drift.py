@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from tests.brokers import SETTLED_SECONDS, Broker, eventually
+from tests.brokers import SETTLED_SECONDS, Broker
 from tests.cli.conftest import Program, program
 from tests.consuming import EXTERNAL_RECORD, commands_by_message, consumer, received
 from tests.exporting import export, generate
 from tests.running import working
 from tests.starters import starters
+from tests.waiting import eventually
 from tests.world import World
 from tis_sync.alarms.catalogue import BROKER_SILENT, DRIFT, AlarmKind
 from tis_sync.alarms.check_state import CheckState

@@ -1,13 +1,10 @@
 """Several workers on PostgreSQL: real processes, one of them killed."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import AHEAD_SECONDS, TODAY, SearchUrl
+from tests.waiting import eventually
+from tests.worker_processes import WorkerProcesses, environment
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
@@ -25,36 +24,6 @@ from tis_sync.settings.model import Settings
 from tis_sync.state import tables as state
 
 pytestmark = pytest.mark.servers
-
-
-@contextmanager
-def worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A worker process; stopped at the end, if it is still running."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tis_sync", "work"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=90)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-
-def until(true: Callable[[], object], seconds: float) -> float:
-    """Wait until something is true; return how long it took, in seconds."""
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.1)
-    return time.monotonic() - started
 
 
 @pytest.fixture
@@ -76,20 +45,10 @@ def services(
     services.close()
 
 
-def environment(services: Services, **settings: str) -> dict[str, str]:
-    given = {
-        "home": str(services.settings.home),
-        "tcs_url": services.settings.tcs(),
-        "state_url": services.settings.state(),
-        "search_url": services.settings.search(),
-        "night_start_hours": "[0, 0]",
-        "heartbeat_seconds": "1",
-        "worker_timeout_seconds": "5",
-        "partition_keys": "160",
-        "clock_offset_seconds": str(services.settings.clock_offset_seconds),
-        **settings,
-    }
-    return {**os.environ, **{f"TIS_SYNC_{k.upper()}": v for k, v in given.items()}}
+def variables(services: Services, **settings: str) -> dict[str, str]:
+    """The environment of the processes."""
+    usual = {"heartbeat_seconds": "1", "worker_timeout_seconds": "5", "partition_keys": "160"}
+    return environment(services.settings, **(usual | settings))
 
 
 def in_flight(services: Services, worker_id: str) -> int:
@@ -120,12 +79,10 @@ def test_a_schedule_fires_once_however_many_workers_there_are(services: Services
     # A full minute 40 to 100 s ahead: all three workers live by then.
     at = f"{utc_now() + timedelta(seconds=100):%H:%M}"
     times = "{" + ", ".join(f'"{job.name}": "{at}"' for job in JOBS) + "}"
-    with ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(worker(environment(services, night_times=times)))
-        until(lambda: len(workers(services)) == 3, 60)
-        until(lambda: times_fired(services) == len(JOBS), 180)
-        until(lambda: not services.history.all_active(), 120)
+    with WorkerProcesses(variables(services, night_times=times), 3):
+        eventually(lambda: len(workers(services)) == 3, 60)
+        eventually(lambda: times_fired(services) == len(JOBS), 180)
+        eventually(lambda: not services.history.all_active(), 120)
         time.sleep(3)
     assert times_fired(services) == len(JOBS)
     runs = services.history.recent(100)
@@ -143,24 +100,24 @@ def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
 ) -> None:
     """Use the default heartbeats, and kill both processes that have work of the night."""
     default = Settings.model_fields
-    settings = environment(
+    settings = variables(
         services,
         heartbeat_seconds=str(default["heartbeat_seconds"].default),
         worker_timeout_seconds=str(default["worker_timeout_seconds"].default),
     )
-    with ExitStack() as stack:
-        first = stack.enter_context(worker(settings))
-        until(lambda: len(workers(services)) == 1, 60)
+    with WorkerProcesses(settings) as processes:
+        first = processes.start()
+        eventually(lambda: len(workers(services)) == 1, 60)
         (victim,) = workers(services)
-        stack.enter_context(worker(settings))
-        until(lambda: len(workers(services)) == 2, 60)
+        processes.start()
+        eventually(lambda: len(workers(services)) == 2, 60)
         night = subprocess.Popen(
             [sys.executable, "-m", "tis_sync", "night"], env=settings, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        until(lambda: in_flight(services, victim), 60)
+        eventually(lambda: in_flight(services, victim), 60)
         night.kill()
-        first.kill()
+        processes.kill(first)
         night.communicate()
         killed = time.monotonic()
         assert services.history.all_active()
@@ -168,7 +125,7 @@ def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
         def over() -> bool:
             return not services.history.all_active() and len(services.history.recent(50)) >= 10
 
-        until(over, 120)
+        eventually(over, 120)
         seconds = time.monotonic() - killed
     runs = services.history.recent(50)
     assert {run.job for run in runs} == {NIGHT, *(job.name for job in JOBS)}
@@ -178,13 +135,11 @@ def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
 
 
 def test_partitions_are_shared_among_workers(services: Services) -> None:
-    with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(worker(environment(services, partition_keys="160")))
-        until(lambda: len(workers(services)) == 2, 60)
+    with WorkerProcesses(variables(services), 2):
+        eventually(lambda: len(workers(services)) == 2, 60)
         ended = subprocess.run(
             [sys.executable, "-m", "tis_sync", "run", "PersonElasticSearchSyncJob", "--json"],
-            env=environment(services), capture_output=True, text=True, check=False,
+            env=variables(services), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
         with services.state.read() as connection:
@@ -209,15 +164,15 @@ def test_a_resumed_run_continues_where_it_was_cancelled(services: Services) -> N
         options=RunOptions(),
     )
     cancelled = workflow.cancel(services, asked.id) if _has_dbos(services) else None
-    with worker(environment(services)):
-        until(lambda: len(workers(services)) == 1, 60)
+    with WorkerProcesses(variables(services), 1):
+        eventually(lambda: len(workers(services)) == 1, 60)
         if cancelled is None:
-            until(lambda: _state(services, asked) in {"running", "succeeded"}, 60)
+            eventually(lambda: _state(services, asked) in {"running", "succeeded"}, 60)
             if _state(services, asked) == "running":
                 workflow.cancel(services, asked.id)
                 assert _state(services, asked) == "cancelled"
                 workflow.resume(services, asked.id)
-        until(lambda: _state(services, asked) == "succeeded", 90)
+        eventually(lambda: _state(services, asked) == "succeeded", 90)
 
 
 def _state(services: Services, run: Run) -> str:

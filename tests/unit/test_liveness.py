@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
-from tests.brokers import eventually
 from tests.demo_runs import TRUSTS, request, services, settings
 from tests.running import wait_for, working
+from tests.waiting import eventually
 from tis_sync.durable.engine import launch
 from tis_sync.execution import turn
 from tis_sync.execution.workflow import start_runs

@@ -16,9 +16,12 @@ from tis_sync.alarms.catalogue import KIND_BY_NAME
 from tis_sync.db.database import Database, connect
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
+from tis_sync.state import esr_tables, tables, web_tables
 from tis_sync.state.database import MIGRATIONS, VERSION_TABLE
 from tis_sync.state.tables import metadata
 
+# A table is declared when its module is imported. These are all modules that declare some.
+DECLARING = (tables, esr_tables, web_tables)
 MOMENT = datetime(2026, 1, 5)  # noqa: DTZ001  as the tables store it
 
 
@@ -41,6 +44,11 @@ def migrate(state: Database, revision: str) -> None:
     with state.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def test_all_modules_with_tables_are_imported_here() -> None:
+    declared = {v for module in DECLARING for v in vars(module).values() if isinstance(v, sa.Table)}
+    assert declared == set(metadata.tables.values())
 
 
 def test_the_migrations_create_the_declared_tables(state: Database) -> None:

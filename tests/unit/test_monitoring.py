@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.brokers import eventually
 from tests.conftest import Clock
+from tests.waiting import eventually
 from tests.world import World
 from tis_sync.alarms.catalogue import MONITOR_FAILED, Resolution
 from tis_sync.alarms.monitoring import (

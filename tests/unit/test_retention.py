@@ -1,7 +1,6 @@
 """Retention: what is older than the setting is deleted, whoever runs the program, and however."""
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from dbos import DBOS
 
 from tests.conftest import NOW, TODAY, Clock
 from tests.running import run_job, wait_for, working
+from tests.waiting import eventually
 from tests.world import World
 from tis_sync import actions, audit, retention
 from tis_sync.alarms.catalogue import FAILED
@@ -129,7 +129,7 @@ def test_the_records_of_finished_workflows_are_deleted_with_everything_that_belo
 
 def prune_finished(services: Services) -> None:
     """Prune when every workflow has ended, which is a moment later than its run."""
-    _until(lambda: set(workflows(services.settings).values()) == {"SUCCESS"})
+    eventually(lambda: set(workflows(services.settings).values()) == {"SUCCESS"}, 20)
     time.sleep(0.01)  # DBOS counts in milliseconds
     retention.prune(services)
 
@@ -141,14 +141,14 @@ def test_what_recovery_needs_is_kept(settings: Settings) -> None:
         for _ in range(settings.partitions_at_once):
             gate.acquire()
         run = actions.run_job(services, ANN, job_named(JOB), RunOptions(follow_ups=False))
-        _until(lambda: len(workflows(settings)) > 1)
+        eventually(lambda: len(workflows(settings)) > 1, 20)
         retention.prune(services)
         assert workflows(settings)[run.id] == "PENDING"
         assert len(workflows(settings)) > 1
         workflow.cancel(services, run.id)
         for _ in range(settings.partitions_at_once):
             gate.release()
-        _until(lambda: "PENDING" not in workflows(settings).values())
+        eventually(lambda: "PENDING" not in workflows(settings).values(), 20)
         before = workflows(settings)
         assert before[run.id] == "CANCELLED"
         retention.prune(services)
@@ -158,20 +158,13 @@ def test_what_recovery_needs_is_kept(settings: Settings) -> None:
         assert resumed.state == RunState.SUCCEEDED
 
 
-def _until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_cancelled_workflow_is_deleted_when_its_run_is_too_old_to_be_resumed(
     settings: Settings,
 ) -> None:
     with working(settings) as services:
         run = actions.run_job(services, ANN, job_named(JOB), RunOptions(follow_ups=False))
         workflow.cancel(services, run.id)
-        _until(lambda: "PENDING" not in workflows(settings).values())
+        eventually(lambda: "PENDING" not in workflows(settings).values(), 20)
     far = utc_now() + timedelta(days=1)
     assert prune_workflows(settings, finished_before=far, cancelled_before=far) > 0
     assert workflows(settings) == {}
@@ -193,7 +186,7 @@ def test_the_schedule_of_the_retention_is_registered_and_prunes(settings: Settin
     with working(settings, scheduler=True) as services:
         fill(services)
         DBOS.trigger_schedule(retention.SCHEDULE.name)
-        _until(lambda: remaining(services) == (1, ["10 days ago"]))
+        eventually(lambda: remaining(services) == (1, ["10 days ago"]), 20)
 
 
 def test_samples_of_dry_runs_closed_alarms_and_expired_sessions_are_deleted(

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker, eventually
+from tests.brokers import Broker
 from tests.consuming import consumer
 from tests.exporting import ended, export
 from tests.running import working
 from tests.starters import starters
+from tests.waiting import eventually
 from tests.web.conftest import console
 from tests.world import World
 from tis_sync.esr.export.commands import Commands

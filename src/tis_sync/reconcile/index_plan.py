@@ -54,11 +54,6 @@ class IndexPlan:
         return self.lost_keys.len()
 
     @property
-    def net_removed(self) -> int:
-        """By how many documents the index shrinks; a replaced placement changes nothing."""
-        return max(0, self.removed.height - self.added.height)
-
-    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         frames = (self.added, self.changed, self.removed, self.foreign)

@@ -1,7 +1,8 @@
 """Which workers are alive: registrations, heartbeats, claims on dead workers, and fencing.
 
-Liveness compares times of one clock, that of the state database, so that the clocks of the machines
-may differ. (Only one process at a time uses an SQLite file, so there the process's clock serves.)
+Liveness compares times of one clock, that of the state database (`clock.py`), so that the clocks of
+the machines may differ. (Only one process at a time works in an SQLite file, so there the process's
+clock serves.)
 
 A worker that was declared dead may come back: its machine was suspended, or the network was down.
 So each registration has an id of its own, and work remembers under which registration it began.
@@ -11,13 +12,14 @@ has ended. (This is fencing, as in a distributed lock service.)
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import sqlalchemy as sa
 
 from tis_sync.db.database import Database
 from tis_sync.state import tables as t
+from tis_sync.state.clock import current_time
 
 ACTIVE_STATES = ("queued", "running")  # of a run
 
@@ -35,13 +37,6 @@ class TakenOverError(WorkLostError):
 
 class RunEndedError(WorkLostError):
     """The run has ended, or begun again, while this part of it was in flight."""
-
-
-def now_of(state: Database, clock: Callable[[], datetime]) -> sa.ColumnElement[datetime]:
-    """The current time (UTC, without a zone) of the clock that liveness is measured by."""
-    if state.dialect == "postgresql":
-        return sa.func.timezone("utc", sa.func.clock_timestamp(), type_=sa.DateTime())
-    return sa.literal(clock().astimezone(UTC).replace(tzinfo=None), sa.DateTime())
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ class Workers:
 
     Args:
         state: the state database.
-        clock: the process's clock (see `now_of`).
+        clock: the process's clock.
         timeout_seconds: a worker without a heartbeat for this long is dead.
 
     """
@@ -124,10 +119,9 @@ class Workers:
 
         """
         registration = str(uuid4())
-        now = now_of(self._state, self._clock)
         values = {
             "registration": registration,
-            "heartbeat_at": now,
+            "heartbeat_at": self._time(),
             "claimed_at": None,
             "claimed_by": None,
         }
@@ -153,7 +147,7 @@ class Workers:
                     t.worker.c.registration == registration,
                     t.worker.c.claimed_at.is_(None),
                 )
-                .values(heartbeat_at=now_of(self._state, self._clock))
+                .values(heartbeat_at=self._time())
             )
         return bool(result.rowcount)
 
@@ -206,7 +200,7 @@ class Workers:
                 won = connection.execute(
                     sa.update(t.worker)
                     .where(t.worker.c.id == worker_id, is_dead)
-                    .values(claimed_at=now_of(self._state, self._clock), claimed_by=claimant)
+                    .values(claimed_at=self._time(), claimed_by=claimant)
                 )
             if won.rowcount:
                 claimed.append(worker_id)
@@ -222,8 +216,8 @@ class Workers:
 
     def _stale(self) -> sa.ColumnElement[datetime]:
         """Heartbeats before this time are stale."""
-        if self._state.dialect == "postgresql":
-            return now_of(self._state, self._clock) - sa.literal(self._timeout, sa.Interval())
-        return sa.literal(
-            (self._clock() - self._timeout).astimezone(UTC).replace(tzinfo=None), sa.DateTime()
-        )
+        return self._time(ago=self._timeout)
+
+    def _time(self, ago: timedelta = timedelta(0)) -> sa.ColumnElement[datetime]:
+        """The current time, or a time before it, of the clock that liveness is measured by."""
+        return current_time(self._state.dialect, ago, self._clock)
