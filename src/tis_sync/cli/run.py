@@ -168,7 +168,7 @@ def cancel(
 def resume(
     runs: Annotated[list[str], typer.Argument(help="Ids of runs, or unique prefixes of them.")],
 ) -> None:
-    """Start cancelled runs again, for the same days; a worker carries them out."""
+    """Start cancelled runs again, as of today; a worker carries them out."""
     s = Services(load_settings())
     for run in runs:
         resumed = actions.resume(s, actor(), run)

@@ -115,7 +115,7 @@ def cancel(run_id: str, s: Servers, user: Updater) -> RunDetails:
 
 @router.post("/runs/{run_id}/resume", status_code=HTTPStatus.ACCEPTED)
 def resume(run_id: str, s: Servers, user: Updater) -> RunDetails:
-    """Start a cancelled run again, for the same days; it writes only what is left."""
+    """Start a cancelled run again, as of today; it writes only what is left."""
     return run_details(actions.resume(s, user.actor, run_id))
 
 
