@@ -9,12 +9,14 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
+from tests.brokers import eventually
 from tests.conftest import NOW, TODAY, Clock
 from tests.demo_runs import ACTOR, INDEX, STATUS, TRUSTS, request, services, settings
 from tests.running import run_job, run_night, wait_for, working
 from tests.world import LOCKS, World
 from tis_sync import actions
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
+from tis_sync.app import command_session
 from tis_sync.errors import DeliveryError, LockedError, UsageError
 from tis_sync.execution import build, job_lock, partitions, preparation, requests, workflow
 from tis_sync.execution.workflow import start_night, start_runs
@@ -450,6 +452,24 @@ def test_a_long_run_prolongs_its_lock(settings: Settings, embedded_tcs: World) -
         job_lock.prolong_java_locks(services)
         clock.forward(minutes=1)
         assert _take(embedded_tcs, job.lock_name, clock()) is None
+
+
+def test_a_command_that_works_prolongs_the_lock_of_a_long_step(
+    settings: Settings, embedded_tcs: World
+) -> None:
+    clock = Clock()
+    lock = job_named(TRUSTS).lock_name
+    changes = {"java_shedlock": True, "heartbeat_seconds": 0.1}
+    with command_session(settings.model_copy(update=changes), clock=clock) as services:
+        run = request(services, TRUSTS)
+        services.history.begin(run.id, clock())
+        preparation.prepare(services, run.id)
+        ((_, before),) = embedded_tcs.rows(t.Shedlock, "name", "lock_until")
+        clock.forward(minutes=30)
+        eventually(lambda: embedded_tcs.rows(t.Shedlock, "lock_until") > [(before,)], 10)
+        clock.forward(minutes=45)
+        assert _take(embedded_tcs, lock, clock()) is not None
+        workflow.cancel(services, run.id)
 
 
 def _take(world: World, name: str, now: Any) -> tuple[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from os import getpid
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 from tis_sync.alarms.delivery import channels_of, deliver_due, delivering
@@ -26,6 +27,8 @@ from tis_sync.state.clock import time_of
 from tis_sync.state.database import open_state
 from tis_sync.state.liveness import Fence, Workers
 
+T = TypeVar("T")
+
 REQUESTS_KEPT = 1_000  # more than a command makes; a console that does not work never needs them
 TCS_DIALECTS = {"sqlite", "mysql", "mariadb"}
 
@@ -39,6 +42,43 @@ def clock_of(settings: Settings) -> Callable[[], datetime]:
     """The machine's clock, shifted by the setting `clock_offset_seconds` (for rehearsals)."""
     offset = timedelta(seconds=settings.clock_offset_seconds)
     return lambda: utc_now() + offset
+
+
+class OnFirstUse(Generic[T]):
+    """A value that is made on first use.
+
+    Each value has a lock of its own: a server that does not answer delays only those who need it.
+
+    Args:
+        make: makes the value; called by one thread at a time, and again if it fails.
+
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._value: T | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """Return the value; wait while another thread makes it.
+
+        Raises:
+            Exception: whatever `make` raises.
+
+        """
+        with self._lock:
+            value = self._value
+            if value is None:
+                value = self._value = self._make()
+            return value
+
+    def forget(self) -> T | None:
+        """Return the value that was made, if any; the next use makes another one.
+
+        This does not wait for a thread that is making it.
+        """
+        value, self._value = self._value, None
+        return value
 
 
 class Services:
@@ -73,14 +113,13 @@ class Services:
         self.awaited: set[str] = set()
         self.requests: deque[tuple[Workflow, str, str, str | None]] = deque(maxlen=REQUESTS_KEPT)
         self.partition_slots = threading.Semaphore(settings.partitions_at_once)
-        self._lock = threading.RLock()
         self._has_notifications = threading.Event()
-        self._state: Database | None = None
-        self._tcs: Database | None = None
-        self._search: SearchEngine | None = None
-        self._history: History | None = None
-        self._alarms: Alarms | None = None
-        self._workspaces: Workspaces | None = None
+        self._state = OnFirstUse(self._open_state)
+        self._history = OnFirstUse(lambda: History(self.state))
+        self._alarms = OnFirstUse(lambda: Alarms(self.state, self._has_notifications.set))
+        self._workspaces = OnFirstUse(lambda: Workspaces(settings.home / "spool"))
+        self._tcs = OnFirstUse(self._connect_tcs)
+        self._search = OnFirstUse(lambda: connect_search(settings))
 
     @property
     def state(self) -> Database:
@@ -90,26 +129,17 @@ class Services:
             UsageError, UnreachableError, SchemaError: see `open_state`.
 
         """
-        with self._lock:
-            if self._state is None:
-                self._state = open_state(self.settings)
-            return self._state
+        return self._state.get()
 
     @property
     def history(self) -> History:
         """The history of runs."""
-        with self._lock:
-            if self._history is None:
-                self._history = History(self.state)
-            return self._history
+        return self._history.get()
 
     @property
     def alarms(self) -> Alarms:
         """The alarms."""
-        with self._lock:
-            if self._alarms is None:
-                self._alarms = Alarms(self.state, self._has_notifications.set)
-            return self._alarms
+        return self._alarms.get()
 
     @property
     def workers(self) -> Workers:
@@ -128,10 +158,7 @@ class Services:
     @property
     def workspaces(self) -> Workspaces:
         """What this process keeps in memory for its runs."""
-        with self._lock:
-            if self._workspaces is None:
-                self._workspaces = Workspaces(self.settings.home / "spool")
-            return self._workspaces
+        return self._workspaces.get()
 
     def tcs(self) -> Database:
         """TCS.
@@ -141,21 +168,7 @@ class Services:
             UnreachableError: it does not answer.
 
         """
-        with self._lock:
-            if self._tcs is None:
-                found = connect(
-                    self.settings.tcs(),
-                    name="TCS",
-                    setting="TIS_SYNC_TCS_URL",
-                    timeout_seconds=self.settings.tcs_timeout_seconds,
-                )
-                if found.dialect not in TCS_DIALECTS:
-                    raise UsageError(
-                        f"TIS_SYNC_TCS_URL names {found.address}; TCS must be MySQL, MariaDB or "
-                        "SQLite."
-                    )
-                self._tcs = found
-            return self._tcs
+        return self._tcs.get()
 
     def search(self) -> SearchEngine:
         """The search engine; it has not been contacted yet.
@@ -164,10 +177,7 @@ class Services:
             UsageError: the URL is malformed.
 
         """
-        with self._lock:
-            if self._search is None:
-                self._search = connect_search(self.settings)
-            return self._search
+        return self._search.get()
 
     def notify(self, title: str, text: str) -> None:
         """Send people a message that is not an alarm."""
@@ -217,9 +227,24 @@ class Services:
 
     def close(self) -> None:
         """Close the databases that were opened."""
-        with self._lock:
-            for database in (self._state, self._tcs):
-                if database is not None:
-                    database.close()
-            self._state = self._tcs = None
-            self._history = self._alarms = None
+        for database in (self._state.forget(), self._tcs.forget()):
+            if database is not None:
+                database.close()
+        self._history.forget()
+        self._alarms.forget()
+
+    def _open_state(self) -> Database:
+        return open_state(self.settings)
+
+    def _connect_tcs(self) -> Database:
+        found = connect(
+            self.settings.tcs(),
+            name="TCS",
+            setting="TIS_SYNC_TCS_URL",
+            timeout_seconds=self.settings.tcs_timeout_seconds,
+        )
+        if found.dialect not in TCS_DIALECTS:
+            raise UsageError(
+                f"TIS_SYNC_TCS_URL names {found.address}; TCS must be MySQL, MariaDB or SQLite."
+            )
+        return found

@@ -98,8 +98,6 @@ def session(
         take_over_stale(services, all_others=settings.embedded_state)
         for recover in components.recoveries:
             recover(services)
-        beat = partial(refresh_heartbeat, services, schedules=scheduler)
-        stack.enter_context(beating(settings.heartbeat_seconds, beat))
         stack.enter_context(services.delivering())
         if scheduler:
             services.engine.apply_schedules(components.schedules(settings))
@@ -122,7 +120,7 @@ def engine_running(
     schedules: bool,
     alone: bool = False,
 ) -> Iterator[Engine]:
-    """Run DBOS in this process while the block lasts.
+    """Run DBOS in this process, and refresh its heartbeat, while the block lasts.
 
     The process is registered before DBOS takes the first workflow, and deregistered after it has
     stopped: whenever it dies, other workers find its row and resume what is unfinished.
@@ -149,8 +147,10 @@ def engine_running(
         with suppress(Exception):  # otherwise it expires
             services.workers.remove(services.worker_id)
         raise
+    beat = partial(refresh_heartbeat, services, schedules=schedules)
     try:
-        yield engine
+        with beating(services.settings.heartbeat_seconds, beat):
+            yield engine
     finally:
         shut_down(engine, wait_seconds)
         deregister_worker(services)
@@ -213,7 +213,7 @@ def register_worker(services: Services, *, schedules: bool) -> None:
 
 
 def refresh_heartbeat(services: Services, *, schedules: bool) -> None:
-    """Record that this process is alive; if it was taken over, stop its work and begin anew.
+    """Record that this process is alive; if it was taken over, stop its work and register again.
 
     The fences of all work that began before then stop it. DBOS refuses its records too, because the
     workflows are put back on their queues (by this process as well: the one that claimed it may

@@ -2,7 +2,7 @@
 
 A command never carries out what others have requested. If a worker lives, the command only records
 its request, and the worker carries it out. If none does, the command works alone: on its own
-request, with queues of its own. It also resumes what a process that has died left of the same
+request, with queues of its own. It also resumes whatever a dead process left unfinished of the same
 request, and takes over when the worker dies in the meantime.
 """
 
@@ -18,6 +18,7 @@ from dbos import DBOS
 
 from tis_sync import logs
 from tis_sync.durable.model import UNFINISHED, owner_of_queue
+from tis_sync.execution.job_lock import prolong_java_locks
 from tis_sync.execution.workflow import start
 from tis_sync.jobs.catalogue import JOB_BY_NAME, upstream
 from tis_sync.runs.run import NIGHT, Run
@@ -64,16 +65,16 @@ class Command:
             self._work.close()
 
     def _look(self) -> None:
-        beat_at = time.monotonic()
+        prolonged_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 if self._services.engine is None:
                     self._work_if_nobody_does()
                     continue
                 take_up(self._services, self._services.awaited)
-                if time.monotonic() - beat_at >= self._services.settings.heartbeat_seconds:
-                    cluster.refresh_heartbeat(self._services, schedules=False)
-                    beat_at = time.monotonic()
+                if time.monotonic() - prolonged_at >= self._services.settings.heartbeat_seconds:
+                    prolonged_at = time.monotonic()
+                    prolong_java_locks(self._services)
             except Exception as error:  # noqa: BLE001  the next one may succeed
                 logs.get().warning("handover failed", exc_info=error)
 
