@@ -31,7 +31,7 @@ from tis_sync.jobs.catalogue import job_named
 from tis_sync.jobs.person_owner import PERSON_OWNER
 from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
-from tis_sync.runs.services import Services
+from tis_sync.runs.services import OnFirstUse, Services
 from tis_sync.search.connect import connect as connect_search
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import schema
@@ -305,9 +305,8 @@ def test_alarms_stay_open_while_their_check_cannot_run(settings: Settings) -> No
     with working(settings, scheduler=True) as s:
         check_drift(schedules, s)
         assert set(drift(s)) == {"index persons", "index posts"}
-        s._search = connect_search(
-            Settings(home=settings.home, search_url="elasticsearch+http://127.0.0.1:9")
-        )
+        absent = Settings(home=settings.home, search_url="elasticsearch+http://127.0.0.1:9")
+        s._search = OnFirstUse(lambda: connect_search(absent))
         check_drift(schedules, s)
         assert set(drift(s)) == {"index persons", "index posts", "search"}
 

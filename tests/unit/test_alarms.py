@@ -27,8 +27,9 @@ from tis_sync.alarms.delivery import (
 )
 from tis_sync.alarms.store import Closing
 from tis_sync.execution.progress import note_retry
+from tis_sync.execution.workflow import CANCELLED
 from tis_sync.jobs.catalogue import JOB_BY_NAME
-from tis_sync.runs.end import notify_end
+from tis_sync.runs.end import end_run, notify_end
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
@@ -142,6 +143,45 @@ def test_people_hear_that_the_retries_of_a_run_were_given_up(
     (closed,) = services.alarms.closed_alarms(10)
     assert (closed.kind, closed.resolution) == (FAILED, Resolution.SUPERSEDED)
     assert [alarm.kind for alarm in services.alarms.open_alarms()] == [HELD]
+
+
+def test_the_alarm_about_a_run_that_was_cancelled_before_its_retry_announces_no_retry(
+    services: Services, servers: list[ChannelServer]
+) -> None:
+    run = request_run(
+        services,
+        JOB_BY_NAME[JOB],
+        trigger=Trigger.SCHEDULE,
+        requested_by="schedule",
+        options=RunOptions(),
+    )
+    services.history.begin(run.id, services.clock())
+    note_retry(services, run.id, 0, "TCS does not answer.", 600)
+    assert services.history.get(run.id).error == "TCS does not answer."
+    end_run(services, run.id, RunState.CANCELLED, CANCELLED)
+    (alarm,) = services.alarms.open_alarms()
+    assert alarm.text.startswith(
+        "TCS does not answer. The run ended before a retry succeeded: cancelled by a person. "
+        "Until a run"
+    )
+    assert f"`tis-sync run {JOB}`" in alarm.text
+    assert alarm.severity == Severity.WARNING
+    while deliver_due(services.state, channels(servers), services.clock()):
+        pass
+    assert servers[0].titles == [f"{JOB}: failed"]  # who cancels it knows
+
+
+def test_the_cancelling_of_a_run_that_is_not_in_an_alarm_leaves_the_alarm_as_it_is(
+    services: Services,
+) -> None:
+    job = JOB_BY_NAME[JOB]
+    for state, error in ((RunState.FAILED, "Denied."), (RunState.CANCELLED, CANCELLED)):
+        run = request_run(
+            services, job, trigger=Trigger.MANUAL, requested_by="ann", options=RunOptions()
+        )
+        end_run(services, run.id, state, error)
+    (alarm,) = services.alarms.open_alarms()
+    assert alarm.text.startswith("Denied. Until a run")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The migrations of the state database: they create the declared tables and keep all rows."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from json import dumps
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,30 @@ def migrate(state: Database, revision: str) -> None:
         command.upgrade(config, revision)
 
 
+def add_old_run(
+    state: Database, run_id: str, job: str, day: str, *, dry_run: bool = False, hours: int = 0
+) -> None:
+    """Add a successful run for a day, in the form of revision 0004, created some hours later."""
+    as_of = {"today": "2026-01-05", "first": day, "last": day, "every": False}
+    with state.write() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO run (id, job, trigger, who, as_of, options, dry_run, state, "
+                "again, created_at, partitions_done, detail) "
+                "VALUES (:id, :job, 'manual', 'ann', :as_of, '{}', :dry_run, 'succeeded', false, "
+                ":at, 0, :detail)"
+            ),
+            {
+                "id": run_id,
+                "job": job,
+                "as_of": dumps(as_of),
+                "dry_run": dry_run,
+                "at": MOMENT + timedelta(hours=hours),
+                "detail": '{"added": [{"id": 1}]}',
+            },
+        )
+
+
 def test_all_modules_with_tables_are_imported_here() -> None:
     declared = {v for module in DECLARING for v in vars(module).values() if isinstance(v, sa.Table)}
     assert declared == set(metadata.tables.values())
@@ -66,21 +91,8 @@ def test_an_older_state_keeps_its_rows_under_the_new_names(
     state: Database, settings: Settings
 ) -> None:
     migrate(state, "0004")
+    add_old_run(state, "r1", "PersonOwnerRebuildJob", "2026-01-05", dry_run=True)
     with state.write() as connection:
-        connection.execute(
-            sa.text(
-                "INSERT INTO run (id, job, trigger, who, as_of, options, dry_run, state, "
-                "again, created_at, partitions_done, detail) "
-                "VALUES ('r1', 'PersonOwnerRebuildJob', "
-                "'manual', 'ann', :as_of, '{}', true, 'succeeded', false, :at, 0, :detail)"
-            ),
-            {
-                "as_of": '{"today": "2026-01-05", "first": "2026-01-05", "last": "2026-01-05", '
-                '"every": false}',
-                "at": MOMENT,
-                "detail": '{"added": [{"id": 1}]}',
-            },
-        )
         for number, (kind, key) in enumerate((("silent", "silent/scheduler"), ("dead", None))):
             connection.execute(
                 sa.text(
@@ -99,4 +111,17 @@ def test_an_older_state_keeps_its_rows_under_the_new_names(
     assert services.alarms.close(opened.kind, opened.subject, NOW)
     closed = {alarm.kind.name for alarm in services.alarms.closed_alarms(10)}
     assert closed == {"no worker", "export failed"}
+    services.close()
+
+
+def test_a_run_for_a_past_day_does_not_move_the_covered_days_back(
+    state: Database, settings: Settings
+) -> None:
+    migrate(state, "0004")
+    for hours, day in enumerate(("2026-01-04", "2026-01-05", "2025-11-20")):
+        add_old_run(state, f"r{hours}", "PersonRecordStatusJob", day, hours=hours)
+    add_old_run(state, "dry", "PersonRecordStatusJob", "2026-02-01", dry_run=True)
+    state.close()
+    services = Services(settings, lambda: NOW)
+    assert services.history.covered_until("PersonRecordStatusJob") == date(2026, 1, 5)
     services.close()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ def test_a_worker_whose_first_recovery_hangs_has_a_heartbeat(tmp_path: Path) -> 
         observer.close()
 
 
-def _heartbeat(services: Services) -> object:
+def _heartbeat(services: Services) -> datetime:
     with services.state.read() as connection:
-        return connection.execute(sa.select(t.worker.c.heartbeat_at)).scalar_one()
+        found: datetime = connection.execute(sa.select(t.worker.c.heartbeat_at)).scalar_one()
+    return found

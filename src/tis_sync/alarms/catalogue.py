@@ -116,7 +116,7 @@ SLOW = AlarmKind(
     "A run of the job is taking unusually long.",
     "Nothing: readers never see the work of an unfinished run.",
     "Follow the run: `tis-sync show {run} --log`. Stop it: `tis-sync cancel {run}`.",
-    "The run ended.",
+    "No run of the job is taking unusually long.",
     severity=Severity.WARNING,
 )
 UNUSUAL_SIZE = AlarmKind(

@@ -60,7 +60,7 @@ def note_retry(
             FAILED, run.job, details, s.clock(), run_id=run_id, severity=Severity.WARNING,
             impact=JOB_BY_NAME[run.job].impact,
         )  # fmt: skip
-    return s.history.end_attempt(run_id, attempt)
+    return s.history.end_attempt(run_id, attempt, reason)
 
 
 @step

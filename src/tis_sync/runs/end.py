@@ -49,8 +49,8 @@ def end_run(
     clean_up(s, run)
     if _needs_follow_ups(s, run, state):
         request_follow_ups(s, run, job)
-    if run.is_active and not run.options.dry_run and (state != RunState.FAILED or harms_users):
-        notify_end(s, run, job, state, error)
+    if run.is_active and not run.options.dry_run:
+        notify_end(s, run, job, state, error, harms_users=harms_users)
     rerun = s.history.end(run_id, state, s.clock(), error, rerun_as_of=days_of(s, job))
     if run.is_active and state != RunState.SUCCEEDED:
         clean_up(s, run)  # what steps in flight took before their fences stopped them
@@ -157,11 +157,19 @@ def finish_night(s: Services, night_id: str) -> RunState:
     return state
 
 
-def notify_end(s: Services, run: Run, job: Job, state: RunState, error: str | None) -> None:
+def notify_end(
+    s: Services,
+    run: Run,
+    job: Job,
+    state: RunState,
+    error: str | None,
+    *,
+    harms_users: bool = True,
+) -> None:
     """Open and close the alarms that depend on how a run ended. Can be repeated after a crash.
 
     Call this before the run is recorded as ended, so that anyone waiting for it finds the alarms up
-    to date.
+    to date. Arguments as for `end_run`.
     """
     now = s.clock()
     s.alarms.close(SLOW, run.job, now)
@@ -175,11 +183,33 @@ def notify_end(s: Services, run: Run, job: Job, state: RunState, error: str | No
                 f"Added {run.added or 0:,}, changed {run.changed or 0:,}, "
                 f"removed {run.removed or 0:,}.",
             )
-    elif state in {RunState.HELD, RunState.FAILED}:
+    elif state == RunState.CANCELLED:
+        _note_cancelled_retry(s, run, job, error)
+    elif state == RunState.HELD or harms_users:
         kind = HELD if state == RunState.HELD else FAILED
         if kind == HELD:
             s.alarms.close(FAILED, run.job, now, HELD_SINCE)
         s.alarms.open(kind, run.job, error or "", now, run_id=run.id, impact=job.impact)
+
+
+def _note_cancelled_retry(s: Services, run: Run, job: Job, reason: str | None) -> None:
+    """Correct the alarm that announces a retry of this run.
+
+    The alarm stays open, because what the run should have done is still to do.
+    """
+    failed = [a for a in s.alarms.open_alarms(FAILED) if (a.subject, a.run_id) == (run.job, run.id)]
+    for alarm in failed:
+        cause = run.error or "An attempt failed."
+        details = f"{cause} The run ended before a retry succeeded: {reason}."
+        s.alarms.open(
+            FAILED,
+            run.job,
+            details,
+            s.clock(),
+            run_id=run.id,
+            severity=alarm.severity,
+            impact=job.impact,
+        )
 
 
 def request_follow_ups(s: Services, run: Run, job: Job) -> None:

@@ -30,6 +30,7 @@ from tis_sync.runs.run import (
 )
 from tis_sync.runs.run_queries import ACTIVE, IS_ACTIVE, RunQueries
 from tis_sync.state import tables as t
+from tis_sync.state.clock import current_time
 from tis_sync.tcs.fit import SetAside
 
 SET_ASIDE_KEPT = 1000  # set-aside records that one run names; all of them are counted
@@ -115,12 +116,22 @@ class History(RunQueries):
         return True
 
     def begin(self, run_id: str, now: datetime) -> Run:
-        """Record that the run starts, or is resumed after a crash; a cancelled run stays so."""
+        """Record that the run starts, goes on after a wait, or is resumed after a crash.
+
+        A run that has ended stays as it is.
+        """
+        since = current_time(self._state.dialect, process_clock=lambda: now)
+        own = t.run.c.id == run_id
         with self._state.write() as connection:
             connection.execute(
                 sa.update(t.run)
-                .where(t.run.c.id == run_id, t.run.c.state == RunState.QUEUED)
-                .values(state=RunState.RUNNING, started_at=now)
+                .where(own, t.run.c.state == RunState.QUEUED)
+                .values(state=RunState.RUNNING, started_at=now, working_since=since)
+            )
+            connection.execute(
+                sa.update(t.run)
+                .where(own, t.run.c.state == RunState.RUNNING, t.run.c.working_since.is_(None))
+                .values(working_since=since)
             )
         return self.get(run_id)
 
@@ -268,16 +279,26 @@ class History(RunQueries):
             )
         return self.get(run.id)
 
-    def end_attempt(self, run_id: str, attempt: int) -> int:
+    def end_attempt(self, run_id: str, attempt: int, waits_because: str | None = None) -> int:
         """Record that the run begins again; return the number of the next attempt.
 
         Its next build has a new name, and what is still in flight of earlier attempts stops.
+
+        Args:
+            run_id: the run.
+            attempt: the number of the attempt that has failed.
+            waits_because: the error after which the run waits before it begins again. None: it does
+                not wait.
+
         """
+        values: dict[str, Any] = {"attempt": attempt + 1}
+        if waits_because is not None:
+            values |= {"working_since": None, "error": waits_because}
         with self._state.write() as connection:
             connection.execute(
                 sa.update(t.run)
                 .where(t.run.c.id == run_id, t.run.c.attempt == attempt)
-                .values(attempt=attempt + 1)
+                .values(values)
             )
         return attempt + 1
 

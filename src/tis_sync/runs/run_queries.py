@@ -1,6 +1,6 @@
 """Queries about the recorded runs; `History` adds what changes them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from tis_sync.errors import NotFoundError, UsageError
 from tis_sync.jobs.base import AsOf
 from tis_sync.runs.run import LogLine, Run, RunState, run_from_row
 from tis_sync.state import tables as t
+from tis_sync.state.clock import current_time
 
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 IS_ACTIVE = t.run.c.state.in_(ACTIVE)
@@ -62,6 +63,25 @@ class RunQueries:
     def all_active(self) -> list[Run]:
         """All active runs, dry runs included."""
         return self._runs(sa.select(t.run).where(IS_ACTIVE))
+
+    def working(self, clock: Callable[[], datetime]) -> list[tuple[Run, float]]:
+        """The runs that are working, dry runs included, and for how many seconds each.
+
+        A run that waits for its retry is not working. The beginning and the present are times of
+        one clock (see `current_time`), whichever worker carries a run out.
+
+        Args:
+            clock: the process's clock.
+
+        """
+        present = current_time(self._state.dialect, process_clock=clock).label("present")
+        statement = sa.select(t.run, present).where(IS_ACTIVE, t.run.c.working_since.is_not(None))
+        with self._state.read() as connection:
+            rows = connection.execute(statement).mappings().all()
+        return [
+            (run_from_row(dict(row)), (row["present"] - row["working_since"]).total_seconds())
+            for row in rows
+        ]
 
     def active_of(self, jobs: Collection[str]) -> list[Run]:
         """The active runs of the given jobs; dry runs do not count."""

@@ -48,6 +48,8 @@ run = Table(
     Column("needs_cleanup", sa.Boolean, nullable=False, server_default=sa.false()),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     Column("started_at", UtcDateTime),
+    # Since when it has worked without waiting, by the clock of `tis_sync.state.liveness`.
+    Column("working_since", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("phase", String(40)),
     Column("partitions", Integer),

@@ -70,19 +70,25 @@ def _was_missed(services: Services, job: str, now: datetime, since: datetime | N
 
 
 def _check_durations(services: Services, now: datetime) -> None:
-    for run in services.history.all_active():
-        if run.started_at is None or run.job == NIGHT:
+    """Open the alarms about slow runs, and close those about runs that are not slow or not there.
+
+    The end of a run closes its alarm too, but a run may end while this looks at it.
+    """
+    slow = set()
+    for run, seconds in services.history.working(services.clock):
+        if run.job == NIGHT or run.options.dry_run:
             continue
         before = [
             r.seconds
             for r in services.history.successes(run.job, RUNS_COMPARED)
             if r.seconds is not None
         ]
-        seconds = (now - run.started_at).total_seconds()
         found = unusual_duration(seconds, before, services.settings.unusual_duration_factor)
         if found is not None:
+            slow.add(run.job)
             details = f"{run.job} is taking unusually long: {found}."
             services.alarms.open(SLOW, run.job, details, now, run_id=run.id, run=run.id[:8])
+    services.alarms.close_others(SLOW, slow, now)
 
 
 def _in_use_since(services: Services) -> datetime | None:

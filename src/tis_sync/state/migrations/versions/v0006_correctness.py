@@ -24,6 +24,7 @@ def _runs() -> None:
     op.add_column("run", _number("restarts"))
     op.add_column("run", _flag("needs_cleanup"))
     op.add_column("run", sa.Column("existing", sa.BigInteger))
+    op.add_column("run", sa.Column("working_since", sa.DateTime))
     op.add_column(
         "worker", sa.Column("registration", sa.String(36), nullable=False, server_default="")
     )
@@ -41,14 +42,14 @@ def _runs() -> None:
     )
     # A dry run does not occupy its job any more.
     op.execute(sa.text("UPDATE run SET active_job = NULL WHERE dry_run"))
-    # Until now a job covered every day since its last success.
-    succeeded = sa.text(
-        "SELECT job, as_of FROM run WHERE state = 'succeeded' AND NOT dry_run ORDER BY created_at"
-    )
-    days = {row.job: loads(row.as_of)["last"] for row in op.get_bind().execute(succeeded)}
-    op.bulk_insert(
-        covered, [{"job": job, "day": date.fromisoformat(day)} for job, day in days.items()]
-    )
+    # Until now a job covered every day since its last success. The newest day counts, because the
+    # last success may have been a run for a day in the past.
+    succeeded = sa.text("SELECT job, as_of FROM run WHERE state = 'succeeded' AND NOT dry_run")
+    days: dict[str, date] = {}
+    for row in op.get_bind().execute(succeeded):
+        day = date.fromisoformat(loads(row.as_of)["last"])
+        days[row.job] = max(day, days.get(row.job, day))
+    op.bulk_insert(covered, [{"job": job, "day": day} for job, day in days.items()])
 
 
 def _flag(name: str) -> sa.Column[bool]:
