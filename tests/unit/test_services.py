@@ -17,10 +17,10 @@ from tests.running import ticking
 from tis_sync import app
 from tis_sync.alarms.catalogue import OVERDUE
 from tis_sync.errors import UnreachableError
-from tis_sync.runs import cluster
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
+from tis_sync.workers import cluster
 
 ANSWER_SECONDS = 5.0
 

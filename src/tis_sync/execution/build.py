@@ -78,7 +78,6 @@ def publish(
             f"The new index {index} contains {size:,} of {total.added:,} documents. It was not "
             "published; the old index is still in use."
         )
-    checks.check_set_aside(s, run, total.set_aside)
     live = s.search().live(spec)
     if live is not None and live.name != index:
         existing = live.own_documents

@@ -6,7 +6,6 @@ from tis_sync.durable.recorded_step import step
 from tis_sync.errors import PlanOutdatedError
 from tis_sync.execution.requests import request_another
 from tis_sync.logs import run_log
-from tis_sync.runs import checks
 from tis_sync.runs.run import Run
 from tis_sync.runs.services import Services
 from tis_sync.search.model import Position
@@ -39,9 +38,7 @@ def settle(
         s.search().refresh(index)
         _remove_foreign(s, run, index, position, fence)
     if refused:
-        set_aside = (run.set_aside or 0) + refused
-        s.history.note(run_id, set_aside=set_aside)
-        checks.check_set_aside(s, run, set_aside)
+        s.history.note(run_id, set_aside=(run.set_aside or 0) + refused)
 
 
 def _remove_foreign(s: Services, run: Run, index: str, position: Position, fence: Fence) -> None:

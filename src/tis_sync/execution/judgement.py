@@ -50,7 +50,6 @@ def judge(
         size=size,
         detail=detail,
     )
-    checks.check_set_aside(s, run, total.set_aside)
     if run.options.dry_run:
         return Decision.NOTHING
     checks.check_guard(s, run, total.existing, total.lost)

@@ -40,7 +40,7 @@ def replace_table(s: Services, run_id: str, attempt: int, ranges: list[KeyRange]
         added=count,
         changed=0,
         removed=total.existing + total.duplicates,
-        set_aside=0,
+        set_aside=total.set_aside,
         size=count,
     )
     checks.check_guard(s, run, total.existing, total.lost)

@@ -110,10 +110,19 @@ def check_size(s: Services, run: Run, size: int) -> None:
     s.alarms.open(UNUSUAL_SIZE, run.job, details, s.clock(), run_id=run.id)
 
 
-def check_set_aside(s: Services, run: Run, count: int) -> None:
-    """Raise an alarm if there were many records that a run could not use."""
+def check_set_aside(s: Services, run: Run, count: int, *, is_complete: bool) -> None:
+    """Raise an alarm if there were many records that a run could not use; call this at its end.
+
+    Args:
+        s: settings, clock and servers.
+        run: the run; not a dry run, which sends no documents that could be refused.
+        count: how many records it could not use.
+        is_complete: whether it has used all records, so that a low count closes the alarm.
+
+    """
     if count <= s.settings.set_aside_limit:
-        s.alarms.close(SET_ASIDE, run.job, s.clock())
+        if is_complete:
+            s.alarms.close(SET_ASIDE, run.job, s.clock())
         return
     details = f"{count:,} records could not be used."
     s.alarms.open(SET_ASIDE, run.job, details, s.clock(), run_id=run.id, run=run.id[:8])

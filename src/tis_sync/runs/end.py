@@ -8,6 +8,7 @@ from tis_sync.errors import AlreadyRunningError, TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.logs import get, run_log
+from tis_sync.runs.checks import check_set_aside
 from tis_sync.runs.request import days_of, request_run
 from tis_sync.runs.run import NIGHT, Phase, Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
@@ -173,6 +174,8 @@ def notify_end(
     """
     now = s.clock()
     s.alarms.close(SLOW, run.job, now)
+    is_complete = state == RunState.SUCCEEDED and not run.past_day
+    check_set_aside(s, run, run.set_aside or 0, is_complete=is_complete)
     if state == RunState.SUCCEEDED:
         if not run.past_day:  # a day in the past says nothing about the days since
             for kind in (FAILED, HELD, OVERDUE):

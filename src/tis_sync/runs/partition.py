@@ -190,7 +190,6 @@ def desired_rows(s: Services, run: Run, keys: KeyRange) -> DesiredRows:
     spec = target.spec
     existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)
     loaded = _workspace(s, run).source.load((*target.reads, existing), keys)
-    _report(s, run, loaded.set_aside)
     frames = loaded.frames
     rows = target.desired(frames, run.as_of)
     for other in JOB_BY_NAME.values():
@@ -202,11 +201,11 @@ def desired_rows(s: Services, run: Run, keys: KeyRange) -> DesiredRows:
         if shares and isinstance(other.target, TableTarget):
             rows = pl.concat([rows, other.target.desired(frames, run.as_of)])
     fitting, unfit = _fitting(s, target, rows.unique().collect())
-    _report(s, run, unfit)
+    set_aside = _report(s, run, loaded.set_aside + unfit)
     planned = difference(spec, fitting.lazy(), frames[spec.table.name].lazy())
     lost, unapproved = _lost(s, run, planned)
     s.losses.record(run.id, keys, lost, unapproved)
-    judged = replace(_table_result(planned), lost=unapproved)
+    judged = replace(_table_result(planned), lost=unapproved, set_aside=set_aside)
     return DesiredRows(fitting.sort(spec.key), judged)
 
 
