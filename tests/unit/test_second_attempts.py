@@ -463,7 +463,7 @@ def test_a_command_that_works_prolongs_the_lock_of_a_long_step(
     with command_session(settings.model_copy(update=changes), clock=clock) as services:
         run = request(services, TRUSTS)
         services.history.begin(run.id, clock())
-        preparation.prepare(services, run.id)
+        preparation.prepare(services, run.id, 0)
         ((_, before),) = embedded_tcs.rows(t.Shedlock, "name", "lock_until")
         clock.forward(minutes=30)
         eventually(lambda: embedded_tcs.rows(t.Shedlock, "lock_until") > [(before,)], 10)
