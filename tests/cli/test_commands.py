@@ -13,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from tests.cli.conftest import Program, Result
-from tests.conftest import ON_THE_DAY
+from tests.conftest import NOW, ON_THE_DAY
 from tests.waiting import eventually
 from tis_sync import __version__, actions
+from tis_sync.alarms.catalogue import OVERDUE
 from tis_sync.audit import Actor, Channel, entries
 from tis_sync.db.database import connect
 from tis_sync.jobs.catalogue import JOBS
@@ -108,6 +109,21 @@ def test_status_fails_while_an_alarm_is_open(program: Program, demo: Result) -> 
     assert "scheduler: no worker" in result.out
     assert "tis-sync work" in result.out
     assert program("status", "--json").json["workers"] == []
+
+
+def test_status_changes_no_alarm_whatever_the_settings_of_the_caller(
+    program: Program, demo: Result, tmp_path: Path
+) -> None:
+    s = Services(Settings(home=tmp_path / "home"), lambda: NOW)
+    s.alarms.open(OVERDUE, "PersonOwnerRebuildJob", "late.", NOW, impact="none")  # it succeeded
+    before = s.alarms.open_alarms(), s.alarms.closed_alarms(9)
+    for minutes in (1, 240):
+        result = program("status", due_minutes=minutes)
+        assert result.code == 1
+        assert "PersonOwnerRebuildJob: overdue" in result.out
+        assert "scheduler: no worker" in result.out
+    assert (s.alarms.open_alarms(), s.alarms.closed_alarms(9)) == before
+    s.close()
 
 
 def test_a_job_runs_by_any_of_its_names_and_its_follow_ups_follow(

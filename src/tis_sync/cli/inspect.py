@@ -22,7 +22,7 @@ from tis_sync.search.model import Query
 from tis_sync.settings.loading import load_settings
 from tis_sync.tcs import schema
 from tis_sync.workers.cluster import live_workers
-from tis_sync.workers.monitor import check_jobs
+from tis_sync.workers.monitor import missing_worker
 from tis_sync.workers.schedule import paused_jobs, times
 
 INDEXES = {"persons": PERSONS, "posts": POSTS}
@@ -73,9 +73,11 @@ def status(*, json: Json = False) -> None:
     """Show the last run of each job, and the open alarms. Exit code 1: an alarm is open."""
     s = Services(load_settings())
     paused = paused_jobs(s)
-    check_jobs(s, paused)
     s.deliver()  # there may be no worker to do that
     alarms = s.alarms.open_alarms()
+    absent = missing_worker(s)
+    if absent is not None and not any(alarm.kind == absent.kind for alarm in alarms):
+        alarms.append(absent)
     last = {job.name: s.history.last(job.name) for job in JOBS}
     workers = live_workers(s)
     esr = _esr_counts(s)

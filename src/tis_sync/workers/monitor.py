@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import NO_WORKER, OVERDUE, SLOW
 from tis_sync.alarms.monitoring import close_of_gone_workers
+from tis_sync.alarms.store import Alarm
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.checks import RUNS_COMPARED, unusual_duration
 from tis_sync.runs.run import NIGHT
@@ -14,6 +15,7 @@ from tis_sync.state import tables as t
 from tis_sync.workers.cluster import live_workers
 from tis_sync.workers.schedule import last_time, paused_jobs, times
 
+SCHEDULER, NOBODY = "scheduler", "No worker is alive."
 LATE_MINUTES = 5.0  # a job is missed if it has not been requested this long after its time
 
 
@@ -47,18 +49,29 @@ def check_jobs(services: Services, paused: frozenset[str] | None = None) -> None
     close_of_gone_workers(services)
 
 
+def missing_worker(services: Services) -> Alarm | None:
+    """The alarm that no worker is alive, for commands that only look: nothing is recorded.
+
+    Only workers open and close alarms, so a command must notice this one itself.
+    """
+    if live_workers(services) or _in_use_since(services) is None:
+        return None
+    text = NO_WORKER.text(SCHEDULER, NOBODY)
+    return Alarm(NO_WORKER, SCHEDULER, text, services.clock(), None, None, NO_WORKER.severity)
+
+
 def _check_workers(services: Services, now: datetime, since: datetime | None) -> None:
     """Check that a worker is alive, and that scheduled times do not pass without a run."""
-    details = "No worker is alive."
+    details = NOBODY
     if live_workers(services):
         missed = [job.name for job in JOBS if _was_missed(services, job.name, now, since)]
         # Some jobs may be paused. The scheduler is only at fault if all jobs were missed.
         if len(missed) < len(JOBS):
-            services.alarms.close(NO_WORKER, "scheduler", now)
+            services.alarms.close(NO_WORKER, SCHEDULER, now)
             return
         details = "The scheduled times of all jobs passed without a run."
     if since is not None:
-        services.alarms.open(NO_WORKER, "scheduler", details, now)
+        services.alarms.open(NO_WORKER, SCHEDULER, details, now)
 
 
 def _was_missed(services: Services, job: str, now: datetime, since: datetime | None) -> bool:
