@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
-from tests.brokers import eventually
 from tests.conftest import NOW, TODAY, Clock
 from tests.demo_runs import ACTOR, INDEX, STATUS, TRUSTS, request, services, settings
 from tests.running import run_job, run_night, wait_for, working
+from tests.waiting import eventually
 from tests.world import LOCKS, World
 from tis_sync import actions
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW

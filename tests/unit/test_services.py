@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.brokers import eventually
 from tests.conftest import NOW, Clock
 from tests.running import ticking
+from tests.waiting import eventually
 from tis_sync import app
 from tis_sync.alarms.catalogue import OVERDUE
 from tis_sync.errors import UnreachableError
