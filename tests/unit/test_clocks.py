@@ -185,7 +185,8 @@ def test_a_record_of_a_machine_whose_clock_is_behind_is_not_stuck_although_it_mi
     clock.now = exported_at + timedelta(minutes=31)
     record = {
         "id": "r", "placement_id": 1, "position_id": 2, "position_number": 3, "post_id": 4,
-        "deanery": "WES", "start": TODAY + timedelta(days=30), "content": "{}", "state": RecordState.TO_EXPORT,
+        "deanery": "WES", "start": TODAY + timedelta(days=30), "content": "{}",
+        "state": RecordState.TO_EXPORT,
         "origin": RecordOrigin.TCS, "cause": "g", "created_at": exported_at - APART,
         "changed_at": exported_at - APART,
     }  # fmt: skip
