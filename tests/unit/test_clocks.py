@@ -27,7 +27,7 @@ from tis_sync.runs import cluster
 from tis_sync.runs.monitor import check_jobs
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services, utc_now
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 from tis_sync.state import tables
 

@@ -21,7 +21,7 @@ from tis_sync.alarms.delivery import (
     deliver_due,
 )
 from tis_sync.runs.services import Services
-from tis_sync.settings import Settings
+from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.state.clock import time_of
 
