@@ -163,15 +163,15 @@ def _check_stuck(s: Services, now: datetime, began: datetime) -> None:
 
 
 def _check_invalid(s: Services, now: datetime) -> None:
-    columns = (t.record.c.deanery, t.record.c.placement_id, t.record.c.reason)
-    statement = sa.select(*columns).where(
+    # The reasons quote values, which are personal data: they are not for channels and the log.
+    statement = sa.select(t.record.c.deanery, t.record.c.placement_id).where(
         t.record.c.state == RecordState.INVALID_DATA,
         t.record.c.changed_at < now - timedelta(hours=INVALID_HOURS),
     )
     invalid: Mapping[str, list[str]] = defaultdict(list)
     with s.state.read() as connection:
-        for deanery, placement, reason in connection.execute(statement):
-            invalid[deanery or UNKNOWN].append(f"placement {placement} ({reason})")
+        for deanery, placement in connection.execute(statement):
+            invalid[deanery or UNKNOWN].append(f"placement {placement}")
     _update_alarms(
         s,
         INVALID_RECORDS,
