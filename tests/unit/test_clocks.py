@@ -23,13 +23,13 @@ from tis_sync.esr.messaging.outbox import publish_events
 from tis_sync.esr.records import RecordOrigin, RecordState
 from tis_sync.jobs.base import AsOf
 from tis_sync.jobs.catalogue import JOBS
-from tis_sync.runs import cluster
-from tis_sync.runs.monitor import check_jobs
 from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services, utc_now
 from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 from tis_sync.state import tables
+from tis_sync.workers import cluster
+from tis_sync.workers.monitor import check_jobs
 
 APART = timedelta(minutes=5)
 DUE_MINUTES = 30
