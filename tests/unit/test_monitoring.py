@@ -246,11 +246,11 @@ def test_the_alarm_about_a_monitor_is_closed_by_whichever_worker_carries_it_out_
     first, second = make_worker(), make_worker()
     seconds, broken = Seconds(), ""
 
-    def watch(s: Services) -> None:
+    def look(s: Services) -> None:
         if s.worker_id == broken:
             raise UnreachableError("no answer")
 
-    one, two = (TaskRunner(s, [Task("monitor", watch)], seconds) for s in (first, second))
+    one, two = (TaskRunner(s, [Task("monitor", look)], seconds) for s in (first, second))
     tick(two, seconds, MONITOR_SECONDS)
     release_leases(second)
     broken = first.worker_id

@@ -5,8 +5,8 @@ process that has channels then creates one delivery for each channel, so that a 
 neither delays the others nor makes them receive anything twice. Each delivery is claimed just
 before it is sent; if the process dies after sending, another one sends it again (at least once).
 
-A channel is known by its URL. So a channel whose URL was corrected is a new one: it is told which
-alarms are open, and what waits for the old one ends.
+A channel is known by its URL. So a channel whose URL was corrected is a new one: it receives the
+alarms that are open, and what waits for the old one ends.
 """
 
 import threading
@@ -189,12 +189,12 @@ def _is_free(now: datetime) -> sa.ColumnElement[bool]:
 
 
 def _dispatch(state: Database, channels: Sequence[Channel], now: datetime) -> None:
-    """Create the deliveries of new notifications, and tell new channels which alarms are open."""
+    """Create the deliveries of new notifications, and those of open alarms to new channels."""
     n = t.notification
     is_new = n.c.dispatched_at.is_(None)
     with state.read() as connection:
         has_new = connection.scalar(sa.select(n.c.id).where(is_new).limit(1)) is not None
-        if not has_new and not _is_told_now(connection, channels):
+        if not has_new and not _new_channels(connection, channels):
             return
     oldest = now - timedelta(hours=NEWEST_HOURS)
     usable = [channel for channel in channels if channel.is_usable]
@@ -202,18 +202,18 @@ def _dispatch(state: Database, channels: Sequence[Channel], now: datetime) -> No
         if not channel.is_usable:
             log.error("notifications not sent", channel=channel.label, reason="not an Apprise URL")
     with state.write() as connection:
-        # Two processes that see a new channel at the same time tell it one after the other.
+        # Of two processes that see a new channel at the same time, one waits for the other here.
         alarms = connection.execute(OPEN_ALARMS.with_for_update()).all()
-        new_channels = _is_told_now(connection, usable)
+        added = _new_channels(connection, usable)
         claim = sa.update(n).where(is_new).values(dispatched_at=now)
         rows = connection.execute(claim.returning(n.c.id, n.c.topic, n.c.created_at)).all()
         recent = [row for row in rows if row.created_at >= oldest]
         deliveries = [_delivery(row.id, row.topic, c, now) for row in recent for c in usable]
         topics = {row.topic for row in recent}
-        for alarm in alarms if new_channels else ():
+        for alarm in alarms if added else ():
             if alarm.open_key not in topics:
-                told = _notify_again(connection, alarm, now)
-                deliveries += [_delivery(told, alarm.open_key, c, now) for c in new_channels]
+                again = _notify_again(connection, alarm, now)
+                deliveries += [_delivery(again, alarm.open_key, c, now) for c in added]
         if deliveries:
             connection.execute(sa.insert(t.notification_delivery), deliveries)
 
@@ -221,7 +221,7 @@ def _dispatch(state: Database, channels: Sequence[Channel], now: datetime) -> No
 OPEN_ALARMS = sa.select(t.alarm).where(t.alarm.c.open_key.is_not(None)).order_by(t.alarm.c.id)
 
 
-def _is_told_now(connection: sa.Connection, channels: Sequence[Channel]) -> list[Channel]:
+def _new_channels(connection: sa.Connection, channels: Sequence[Channel]) -> list[Channel]:
     """The usable channels that have never had a delivery, while there are open alarms."""
     if connection.execute(OPEN_ALARMS.limit(1)).first() is None:
         return []
