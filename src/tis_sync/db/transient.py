@@ -2,8 +2,8 @@
 
 This is the only list: the errors are translated from here (`tis_sync.db.driver_errors`). Runs,
 exports and messages ask `TisSyncError.transient`; they wait for minutes and longer, so a person may
-meanwhile free a full disk or correct a password. A read waits for seconds, so it only waits for what
-passes without help (`PASSING`).
+meanwhile free a full disk or correct a password. A read waits for seconds, so it only waits for
+what passes without help (`PASSING`).
 """
 
 import re
