@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.brokers import Broker, eventually
+from tests.brokers import Broker
 from tests.cli.conftest import Program, program
 from tests.consuming import commands_by_message, consumer
+from tests.waiting import eventually
 from tests.web.conftest import console
 from tests.world import World
 from tis_sync import actions, audit

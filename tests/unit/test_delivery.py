@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.brokers import eventually
 from tests.channels import ChannelServer, Mood, channel_server
 from tests.conftest import Clock
+from tests.waiting import eventually
 from tis_sync.alarms.catalogue import FAILED, HELD, Severity
 from tis_sync.alarms.channels import channels_of
 from tis_sync.alarms.delivery import (
