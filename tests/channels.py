@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ class ChannelServer:
 
     Attributes:
         mood: what it does with the next requests.
+        react: called with each request before it is answered; may return another mood for it.
         accepted: the messages that it accepted.
         attempts: how many requests it received.
 
@@ -28,6 +29,7 @@ class ChannelServer:
 
     def __init__(self) -> None:
         self.mood = Mood.ACCEPT
+        self.react: Callable[[dict[str, str]], Mood | None] = lambda _: None
         self.accepted: list[dict[str, str]] = []
         self.attempts = 0
         self.released = threading.Event()
@@ -37,12 +39,13 @@ class ChannelServer:
             def do_POST(self) -> None:
                 message = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 channel.attempts += 1
-                if channel.mood is Mood.HANG:
+                mood = channel.react(message) or channel.mood
+                if mood is Mood.HANG:
                     channel.released.wait()
                     return
-                if channel.mood is Mood.ACCEPT:
+                if mood is Mood.ACCEPT:
                     channel.accepted.append(message)
-                self.send_response(channel.mood.value)
+                self.send_response(mood.value)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:

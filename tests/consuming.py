@@ -41,6 +41,15 @@ def consumer(settings: Settings) -> Iterator[Services]:
         yield s
 
 
+def age(s: Services, by: timedelta) -> None:
+    """Make the last contact, and the unsent events, that much older."""
+    with s.state.write() as connection:
+        for column in (t.last_contact.c.at, t.outbox.c.created_at):
+            for at in set(connection.scalars(sa.select(column))):
+                older = sa.update(column.table).where(column == at)
+                connection.execute(older.values({column.name: at - by}))
+
+
 def commands_by_message(s: Services) -> list[Command]:
     """Wait until the commands that messages requested have ended, and return them."""
     with s.state.read() as connection:

@@ -26,6 +26,19 @@ class Place:
     options: dict[str, Any]
     folder: Path | None = None
 
+    def files(self) -> dict[str, bytes]:
+        """The names and contents of its files, without temporary ones."""
+        import fsspec
+
+        system, folder = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **self.options)
+        paths = [str(path) for path in system.ls(folder, detail=False)]
+        names = {path: path.rsplit("/", 1)[-1] for path in paths}
+        return {
+            name: bytes(system.cat_file(path))
+            for path, name in names.items()
+            if name and not name.startswith(".")
+        }
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -231,7 +231,7 @@ def retry_dead_letters(s: Services, actor: Actor, ids: Collection[str] | None = 
 
     Raises:
         UsageError: an id matches no dead letter.
-        UnreachableError: the broker does not answer.
+        UnreachableError: the broker does not answer, or refuses some of them; the others are sent.
 
     """
     with _audited(s, actor, "retry dead letter", "all" if ids is None else " ".join(ids)):
@@ -242,6 +242,28 @@ def retry_dead_letters(s: Services, actor: Actor, ids: Collection[str] | None = 
         if found:
             asyncio.run(dead_letters.send_back(s.settings, s.state, found, s.clock()))
     return len(found)
+
+
+def discard_dead_letters(s: Services, actor: Actor, ids: Collection[str]) -> int:
+    """Delete dead letters that nobody needs any more; their content is gone.
+
+    Args:
+        s: settings, clock and servers.
+        actor: who discards them.
+        ids: ids, or unique prefixes of ids.
+
+    Returns:
+        The number of dead letters deleted.
+
+    Raises:
+        UsageError: an id matches no dead letter; nothing is deleted.
+
+    """
+    detail: dict[str, Any] = {}
+    with _audited(s, actor, "discard dead letter", " ".join(ids), detail):
+        found = [dead_letters.get(s.state, letter_id) for letter_id in ids]
+        detail["messages"] = [f"{letter.queue}: {letter.message_id}" for letter in found]
+        return dead_letters.discard(s.state, found)
 
 
 def _audited(

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tis_sync import audit
+from tis_sync.alarms.delivery import give_up_old
 from tis_sync.durable.model import Schedule, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.durable.tables import prune_workflows
@@ -22,6 +23,7 @@ from tis_sync.logs import get
 from tis_sync.runs.services import Services, utc_now
 from tis_sync.state import tables as t
 from tis_sync.state import web_tables as web
+from tis_sync.state.clock import time_of
 from tis_sync.workers.schedule import PREFIX
 
 
@@ -44,6 +46,7 @@ def prune(s: Services) -> int:
         "runs": lambda: s.history.prune(now, days),
         "samples": lambda: _empty_samples(s, now),
         "alarms": lambda: s.alarms.prune(now, days),
+        "notifications": lambda: give_up_old(s.state, time_of(s.state)),
         "sessions": lambda: _delete_expired_sessions(s, now),
         "export": lambda: esr_retention.prune(s.state, now, days),
         "export commands": lambda: Commands(s.state).prune(now, days),

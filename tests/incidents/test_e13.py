@@ -1,15 +1,14 @@
 """E13, 2023-07-23: the broker was out of memory; the publisher ignored confirms."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.brokers import Broker
-from tests.conftest import NOW
-from tests.consuming import EXTERNAL_RECORD, consuming, received
+from tests.consuming import EXTERNAL_RECORD, age, consuming, received
 from tests.exporting import export, generate
-from tests.running import ticking, working
+from tests.running import working
 from tests.starters import starters
 from tests.waiting import eventually
 from tests.world import World
@@ -35,12 +34,7 @@ def test_an_unconfirmed_event_opens_an_alarm_and_is_sent_when_the_broker_recover
     monkeypatch.setattr(application, "CONFIRM_SECONDS", 3.0)
     embedded_tcs.fill(starters(5))
     settings = Settings(home=tmp_path, tcs_url=embedded_tcs.url, broker_url=broker.url)
-    real, ahead = ticking(NOW), timedelta(0)
-
-    def clock() -> datetime:
-        return real() + ahead
-
-    with working(settings, clock) as s, consuming(s):
+    with working(settings) as s, consuming(s):
         eventually(lambda: last_contact(s.state))
         broker.send(RECORDS, EXTERNAL_RECORD)
         eventually(lambda: received(s) == 1)
@@ -49,7 +43,7 @@ def test_an_unconfirmed_event_opens_an_alarm_and_is_sent_when_the_broker_recover
             generate(s)
             (done,) = export(s, "WES")
             assert done.state == "done"
-            ahead = timedelta(minutes=6)
+            age(s, timedelta(minutes=6))
             eventually(lambda: alarms(s) >= {EVENTS_UNSENT, BROKER_SILENT})
             assert outbox.unsent(s.state)[0] == 7
         finally:

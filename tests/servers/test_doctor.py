@@ -272,6 +272,22 @@ def test_drift_is_an_alarm_that_closes_when_the_check_passes(
         assert drift(s) == {}
 
 
+def test_the_alarm_of_a_check_with_several_findings_names_them_all(
+    settings: Settings, embedded_tcs: World
+) -> None:
+    embedded_tcs.execute("ALTER TABLE PersonTrust RENAME COLUMN trustId TO other")
+    embedded_tcs.execute("ALTER TABLE PostEsrEvent RENAME COLUMN positionId TO other")
+    with working(settings) as s:
+        texts = set()
+        for _ in range(2):
+            check_drift(schedules, s)
+            texts.add(drift(s)["TCS schema"])
+    (text,) = texts
+    assert "PersonTrust.trustId is missing" in text
+    assert "; PostEsrEvent.positionId is missing" in text
+    assert text.count("tis-sync schema check") == 1
+
+
 def test_an_index_that_a_run_is_about_to_build_is_not_drift(settings: Settings) -> None:
     with working(settings, scheduler=True) as s:
         night = request_night(

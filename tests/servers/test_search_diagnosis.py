@@ -42,7 +42,7 @@ def test_a_document_that_is_out_of_date_is_said_to_be_and_its_fields_are_named(
         (before,) = diagnose(services, "persons", "5")
         assert before.in_search
         assert before.is_current
-        assert "Search says what TCS contains now" in text(before)
+        assert "Search matches TCS." in text(before)
         change = sa.update(t.ContactDetails).where(t.ContactDetails.c.id == 5)
         world.execute(change.values(surname="Married"))
         for query in ("5", "Married"):
@@ -81,11 +81,11 @@ def test_lists_of_objects_and_documents_that_come_and_go_are_compared(
         world.execute(ended.values(dateTo=t.Placement.c.dateFrom))
         (found,) = diagnose(services, "persons", str(person))
         assert not found.is_current
-        assert f"Its document {person}-{placement} should no longer be there." in found.lines
+        assert f"Surplus documents: {person}-{placement}." in found.lines
         world.execute(sa.delete(t.ContactDetails).where(t.ContactDetails.c.id == person))
         (found,) = diagnose(services, "persons", str(person))
         assert found.in_search
-        assert "should no longer be there" in text(found)
+        assert "Surplus documents: " in text(found)
 
 
 @pytest.mark.servers
@@ -99,5 +99,5 @@ def test_documents_that_tcs_wrote_are_named(
         (found,) = diagnose(services, "persons", "5")
         assert found.in_search
         assert not found.is_current
-        assert "has itself written 1 of its documents since the last run" in text(found)
+        assert "wrote 1 document about it since the last run" in text(found)
         assert "missing" not in text(found)

@@ -15,12 +15,11 @@ from tests.channels import ChannelServer, Mood, channel_server
 from tests.conftest import Clock
 from tests.waiting import eventually
 from tis_sync.alarms.catalogue import FAILED, HELD, TOO_LATE, Resolution, Severity
+from tis_sync.alarms.channels import Channel, channels_of
 from tis_sync.alarms.delivery import (
     LEASE_SECONDS,
     NEWEST_HOURS,
     RETRY_SECONDS,
-    Channel,
-    channels_of,
     count_unsent,
     deliver_due,
     waiting,
@@ -100,7 +99,7 @@ def test_the_text_of_an_open_alarm_follows_the_facts_without_a_new_notification(
     (alarm,) = services.alarms.open_alarms()
     assert alarm.text.startswith("Three are missing. Until a run succeeds: people are missing.")
     assert alarm.run_id == "other run"
-    deliver_due(services.state, channels(servers), services.clock())
+    deliver_due(services.state, channels(servers), services.clock)
     assert servers[0].titles == [f"{JOB}: failed"]
 
 
@@ -116,7 +115,7 @@ def test_a_final_failure_after_a_retry_is_a_new_notification_and_a_retry_after_i
         "It is retried in 60 s",
     )
     assert not fail(services, "It was given up again.")
-    while deliver_due(services.state, channels(servers), services.clock()):
+    while deliver_due(services.state, channels(servers), services.clock):
         pass
     assert servers[0].titles == [f"{JOB}: failed", f"{JOB}: failed (escalated)"]
     assert [message["type"] for message in servers[0].accepted] == ["warning", "failure"]
@@ -133,7 +132,7 @@ def test_people_hear_that_the_retries_of_a_run_were_given_up(
         note_retry(services, run.id, attempt, "TCS does not answer.", 60)
     notify_end(services, run, job, RunState.FAILED, "TCS does not answer.")
     notify_end(services, run, job, RunState.FAILED, "TCS does not answer.")
-    while deliver_due(services.state, channels(servers), services.clock()):
+    while deliver_due(services.state, channels(servers), services.clock):
         pass
     assert servers[0].titles == [f"{JOB}: failed", f"{JOB}: failed (escalated)"]
     first, second = (message["message"] for message in servers[0].accepted)
@@ -214,7 +213,7 @@ def test_a_closed_alarm_says_why_it_was_closed(
     services.alarms.close_others(TOO_LATE, (), services.clock(), lambda _: closing)
     (alarm,) = services.alarms.closed_alarms(10)
     assert (alarm.resolution, alarm.closing) == (closing.resolution, text)
-    while deliver_due(services.state, channels(servers), services.clock()):
+    while deliver_due(services.state, channels(servers), services.clock):
         pass
     last = servers[0].accepted[-1]
     assert (last["title"], last["type"], last["message"]) == (
@@ -240,23 +239,23 @@ def test_a_channel_that_refuses_then_hangs_then_accepts_receives_every_message_i
     working, broken = servers
     broken.mood = Mood.REFUSE
     fail(services, "because")
-    deliver_due(services.state, channels(servers), clock())
+    deliver_due(services.state, channels(servers), clock)
     assert (working.titles, broken.attempts, broken.accepted) == ([f"{JOB}: failed"], 1, [])
     services.alarms.close(FAILED, JOB, clock())
-    deliver_due(services.state, channels(servers), clock())
+    deliver_due(services.state, channels(servers), clock)
     # The closing waits behind the opening, and only on the channel that does not work.
     assert working.titles == [f"{JOB}: failed", f"{JOB}: no longer failed"]
     assert broken.attempts == 1
     broken.mood = Mood.HANG
     clock.forward(seconds=RETRY_SECONDS[0])
-    deliver_due(services.state, channels(servers), clock())
+    deliver_due(services.state, channels(servers), clock)
     assert broken.attempts == 2
     ((channel, late),) = waiting(services.state, channels(servers)).items()
     assert (channel.number, late.count) == (2, 1)
     assert abs(late.since - first) < timedelta(seconds=5)
     broken.mood = Mood.ACCEPT
     clock.forward(minutes=10)
-    while deliver_due(services.state, channels(servers), clock()):
+    while deliver_due(services.state, channels(servers), clock):
         pass
     assert broken.titles == working.titles == [f"{JOB}: failed", f"{JOB}: no longer failed"]
     assert broken.accepted[0]["message"].endswith(
@@ -272,16 +271,16 @@ def test_the_waits_grow_and_a_delivery_is_given_up_after_the_last_one(
     broken = servers[:1]
     broken[0].mood = Mood.REFUSE
     fail(services, "because")
-    deliver_due(services.state, channels(broken), clock())
+    deliver_due(services.state, channels(broken), clock)
     for attempt, wait in enumerate(RETRY_SECONDS, start=1):
         clock.forward(seconds=wait - 1)
-        deliver_due(services.state, channels(broken), clock())
+        deliver_due(services.state, channels(broken), clock)
         assert broken[0].attempts == attempt  # it is not due yet
         clock.forward(seconds=1)
-        deliver_due(services.state, channels(broken), clock())
+        deliver_due(services.state, channels(broken), clock)
     assert broken[0].attempts == len(RETRY_SECONDS) + 1
     clock.forward(days=3)
-    deliver_due(services.state, channels(broken), clock())
+    deliver_due(services.state, channels(broken), clock)
     assert broken[0].attempts == len(RETRY_SECONDS) + 1
     assert count_unsent(services.state) == 0
 
@@ -292,15 +291,15 @@ def test_a_notification_claimed_by_a_process_that_died_is_sent_by_another(
     working = servers[:1]
     working[0].mood = Mood.REFUSE
     fail(services, "because")
-    deliver_due(services.state, channels(working), clock())
+    deliver_due(services.state, channels(working), clock)
     clock.forward(seconds=RETRY_SECONDS[0])
     with services.state.write() as connection:
         until = clock() + timedelta(seconds=LEASE_SECONDS)
         connection.execute(sa.update(t.notification_delivery).values(claimed_until=until))
     working[0].mood = Mood.ACCEPT
-    assert deliver_due(services.state, channels(working), clock()) == 0
+    assert deliver_due(services.state, channels(working), clock) == 0
     clock.forward(seconds=LEASE_SECONDS + 1)
-    assert deliver_due(services.state, channels(working), clock()) == 1
+    assert deliver_due(services.state, channels(working), clock) == 1
     assert working[0].titles == [f"{JOB}: failed"]
 
 
@@ -314,7 +313,7 @@ def test_workers_that_deliver_at_the_same_time_send_nothing_twice(
     def deliver() -> int:
         start.wait()
         sent = 0
-        while count := deliver_due(services.state, channels(servers), services.clock()):
+        while count := deliver_due(services.state, channels(servers), services.clock):
             sent += count
         return sent
 
@@ -331,7 +330,7 @@ def test_an_alarm_of_a_process_without_channels_is_sent_by_one_that_has_some(
     fail(services, "because")
     services.deliver()
     assert count_unsent(services.state) == 0  # it has no deliveries yet
-    deliver_due(services.state, channels(servers), services.clock())
+    deliver_due(services.state, channels(servers), services.clock)
     assert [server.titles for server in servers] == [[f"{JOB}: failed"]] * 2
 
 
@@ -343,7 +342,7 @@ def test_a_channel_that_is_configured_later_does_not_receive_old_notifications(
         old = clock() - timedelta(hours=NEWEST_HOURS, seconds=1)
         connection.execute(sa.update(t.notification).values(created_at=old))
     services.alarms.close(FAILED, JOB, clock())
-    deliver_due(services.state, channels(servers), clock())
+    deliver_due(services.state, channels(servers), clock)
     assert servers[0].titles == [f"{JOB}: no longer failed"]
 
 
@@ -352,7 +351,7 @@ def test_a_misspelt_channel_does_not_keep_the_others_from_receiving(
 ) -> None:
     urls = ["nonsense", servers[0].url]
     fail(services, "because")
-    deliver_due(services.state, channels_of(urls), services.clock())
+    deliver_due(services.state, channels_of(urls), services.clock)
     assert servers[0].titles == [f"{JOB}: failed"]
     assert count_unsent(services.state) == 0
 
@@ -362,7 +361,7 @@ def test_no_secret_of_a_channel_is_stored_shown_or_logged(
 ) -> None:
     fail(services, "because")
     urls = ["hunter2", "slak://hunter2/x", "json://user:hunter2@127.0.0.1:9"]
-    deliver_due(services.state, channels_of(urls), services.clock())
+    deliver_due(services.state, channels_of(urls), services.clock)
     assert "notifications not sent" in caplog.text
     assert "hunter2" not in caplog.text
     secret = Channel(2, "slack://TokenA/TokenB")
@@ -401,7 +400,7 @@ def test_closed_alarms_and_notifications_are_deleted_after_their_retention(
     fail(services, "because")
     services.alarms.close(FAILED, JOB, clock())
     services.alarms.open(HELD, JOB, "guard", clock(), impact="people are missing")
-    deliver_due(services.state, channels(servers), clock())
+    deliver_due(services.state, channels(servers), clock)
     assert services.alarms.prune(clock() + 10 * DAY, 10) == 0
     assert services.alarms.prune(clock() + 11 * DAY, 10) > 0
     assert [alarm.kind for alarm in services.alarms.open_alarms()] == [HELD]

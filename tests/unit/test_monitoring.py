@@ -238,3 +238,24 @@ def test_the_alarm_about_a_task_of_a_worker_that_is_gone_expires(make_worker: Ma
     close_of_gone_workers(s)
     (closed,) = s.alarms.closed_alarms(10)
     assert closed.resolution == Resolution.EXPIRED
+
+
+def test_the_alarm_about_a_monitor_is_closed_by_whichever_worker_carries_it_out_next(
+    make_worker: MakeWorker,
+) -> None:
+    first, second = make_worker(), make_worker()
+    seconds, broken = Seconds(), ""
+
+    def look(s: Services) -> None:
+        if s.worker_id == broken:
+            raise UnreachableError("no answer")
+
+    one, two = (TaskRunner(s, [Task("monitor", look)], seconds) for s in (first, second))
+    tick(two, seconds, MONITOR_SECONDS)
+    release_leases(second)
+    broken = first.worker_id
+    tick(one, seconds, MONITOR_SECONDS)
+    assert set(failures(second)) == {"monitor"}
+    release_leases(first)  # it stops
+    tick(two, seconds, MONITOR_SECONDS)
+    assert failures(second) == {}

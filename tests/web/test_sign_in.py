@@ -108,6 +108,7 @@ def test_a_viewer_cannot_change_anything_by_page_or_by_api(
         "/sync/esr/commands/retry",
         "/sync/esr/dead-letters/x/retry",
         "/sync/esr/dead-letters/retry",
+        "/sync/esr/dead-letters/x/discard",
         "/sync/api/v1/night",
         "/sync/api/v1/jobs/personOwnerRebuildJob/runs",
         "/sync/api/v1/jobs/personOwnerRebuildJob/pause",
@@ -120,6 +121,7 @@ def test_a_viewer_cannot_change_anything_by_page_or_by_api(
         "/sync/api/v1/esr/commands/retry",
         "/sync/api/v1/esr/dead-letters/x/retry",
         "/sync/api/v1/esr/dead-letters/retry",
+        "/sync/api/v1/esr/dead-letters/x/discard",
     ]
     described = browser.get("/sync/api/v1/openapi.json").json()["paths"]
     posts = {path.replace("{name}", "personOwnerRebuildJob") for path in described

@@ -262,7 +262,7 @@ DEAD_LETTERS = AlarmKind(
     "Messages that could not be used are waiting for someone to deal with them.",
     "The export does not include what these messages contain.",
     "See the reasons: `tis-sync esr dead list`. Fix the cause, then retry: "
-    "`tis-sync esr dead retry --all`.",
+    "`tis-sync esr dead retry --all`. Discard what nobody needs: `tis-sync esr dead discard ID`.",
     "No dead letter of the queue is waiting.",
     runbook="messages",
 )

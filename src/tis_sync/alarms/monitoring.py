@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -135,7 +135,6 @@ class _Progress:
     started: float = 0.0
     started_at: datetime | None = None
     is_reported: bool = False
-    has_succeeded: bool = field(default=False)  # since this process last reported a failure
 
     @property
     def is_running(self) -> bool:
@@ -226,8 +225,8 @@ class TaskRunner:
             reason = logs.reason_of(error)[:LONGEST_REASON]
             self._open(progress, f"{task.name} failed: {type(error).__name__}: {reason}.")
         else:
-            if progress.is_reported or not progress.has_succeeded:
-                _attempt("alarm not closed", lambda: self._close(progress))
+            # Another worker may have opened it: a monitor belongs to whoever holds its lease.
+            _attempt("alarm not closed", lambda: self._close(progress.task))
 
     def _report_slow(self, progress: _Progress) -> None:
         """Report a task that has exceeded its limit, once."""
@@ -243,7 +242,6 @@ class TaskRunner:
         self._open(progress, details)
 
     def _open(self, progress: _Progress, details: str) -> None:
-        progress.has_succeeded = False
         subject, now = self._subject(progress.task), self._process.clock()
         # If the state database does not answer either, the next tick or the next run tries again.
         progress.is_reported = _attempt(
@@ -251,11 +249,8 @@ class TaskRunner:
             lambda: self._process.alarms.open(MONITOR_FAILED, subject, details, now),
         )
 
-    def _close(self, progress: _Progress) -> None:
-        self._process.alarms.close(
-            MONITOR_FAILED, self._subject(progress.task), self._process.clock()
-        )
-        progress.has_succeeded = True
+    def _close(self, task: Task) -> None:
+        self._process.alarms.close(MONITOR_FAILED, self._subject(task), self._process.clock())
 
     def _subject(self, task: Task) -> str:
         return task.name if task.is_exclusive else f"{task.name}{OF}{self._process.worker_id}"

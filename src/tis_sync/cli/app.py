@@ -53,7 +53,7 @@ def build() -> typer.Typer:
     )
     dead_group = _group(
         "Export commands that failed permanently, and dead letters.",
-        {"list": esr_dead.list_dead, "retry": esr_dead.retry},
+        {"list": esr_dead.list_dead, "retry": esr_dead.retry, "discard": esr_dead.discard},
     )
     esr_group.add_typer(dead_group, name="dead")
     root.add_typer(esr_group, name="esr")

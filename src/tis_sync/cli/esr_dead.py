@@ -12,7 +12,7 @@ from tis_sync.app import command_session
 from tis_sync.cli.esr import follow
 from tis_sync.cli.output import Json, as_json, error, out, table
 from tis_sync.cli.process import actor
-from tis_sync.errors import TisSyncError, UsageError
+from tis_sync.errors import TisSyncError, UnreachableError, UsageError
 from tis_sync.esr.export.commands import Command, Commands, CommandState
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.messaging.connection import connected
@@ -117,20 +117,42 @@ def retry(
     settings = load_settings()
     s = Services(settings)
     commands, letters = _dead(s) if ids is None else _named(s, ids)
+    refusal = None
     if letters:
-        # With --all, the action looks up again what is dead: others may be retrying too.
-        sent = actions.retry_dead_letters(s, actor(), None if all_ else letters)
-        if not json:
-            out.print(f"Sent back: {_count(sent)}.")
-    if not commands:
-        if json:
-            as_json([])
-        elif not letters:
-            out.print("Nothing is dead.")
-        return
-    with command_session(settings) as worker:
-        retried = actions.retry_commands(worker, actor(), None if all_ else commands)
-        follow(worker, [command.id for command in retried], json=json)
+        try:
+            # With --all, the action looks up again what is dead: others may be retrying too.
+            sent = actions.retry_dead_letters(s, actor(), None if all_ else letters)
+            if not json:
+                out.print(f"Sent back: {_count(sent)}.")
+        except UnreachableError as failure:  # dead commands do not need the broker
+            refusal = failure
+    if commands:
+        try:
+            with command_session(settings) as worker:
+                retried = actions.retry_commands(worker, actor(), None if all_ else commands)
+                follow(worker, [command.id for command in retried], json=json)
+        except typer.Exit:
+            if refusal is None:
+                raise
+    elif json:
+        as_json([])
+    elif not letters:
+        out.print("Nothing is dead.")
+    if refusal is not None:
+        raise refusal
+
+
+def discard(
+    ids: Annotated[list[str], typer.Argument(help="Ids of dead letters.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Delete dead letters that nobody needs any more; their content is gone."""
+    discarded = actions.discard_dead_letters(Services(load_settings()), actor(), ids)
+    if json:
+        as_json({"discarded": discarded})
+    else:
+        out.print(f"Discarded: {_count(discarded)}.")
 
 
 def _dead(s: Services) -> tuple[list[str], list[str]]:

@@ -122,8 +122,8 @@ class Database:
     def with_local_files(self) -> Iterator["Database"]:
         """Open the database again, such that the server may ask for files of this machine.
 
-        Only whoever loads files into a server that they trust wants this. Other databases than
-        MySQL and MariaDB are returned as they are.
+        Use this only to load files into a trusted server. Databases other than MySQL and MariaDB
+        are returned as they are.
         """
         if self.server is None:
             yield self

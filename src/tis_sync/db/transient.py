@@ -1,7 +1,9 @@
 """What an error of a database means, by the codes of the servers, and which errors are transient.
 
-This is the only list: runs, exports and messages ask `TisSyncError.transient`, and the errors are
-translated from here (`tis_sync.db.driver_errors`).
+This is the only list: the errors are translated from here (`tis_sync.db.driver_errors`). Runs,
+exports and messages ask `TisSyncError.transient`; they wait for minutes and longer, so a person may
+meanwhile free a full disk or correct a password. A read waits for seconds, so it only waits for
+what passes without help (`PASSING`).
 """
 
 import re
@@ -16,7 +18,7 @@ import pymysql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from tis_sync.errors import TisSyncError
+from tis_sync.errors import StorageFullError, TisSyncError
 from tis_sync.logs import get
 
 Result = TypeVar("Result")
@@ -80,9 +82,8 @@ SQLITE = {
 }
 PRIMARY_CODE = 0xFF  # SQLite adds details in the higher bits
 
-TRANSIENT = frozenset({Cause.UNREACHABLE, Cause.INTERRUPTED, Cause.READ_ONLY, Cause.COLLISION})
-"""The causes that pass without help. (A disk that is full, and access that is denied, are retried
-as well, because a person may have fixed the server in the meantime, but a read does not wait.)"""
+PASSING = frozenset({Cause.UNREACHABLE, Cause.INTERRUPTED, Cause.READ_ONLY, Cause.COLLISION})
+"""The causes that pass without help, within seconds."""
 
 # "ERROR 1213 (40001): ..." is how ConnectorX quotes the server; it has no attribute for the number.
 CONNECTORX_CODE = re.compile(r"ERROR (\d+) \([0-9A-Z]{5}\)")
@@ -142,7 +143,7 @@ def retried(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:
-    """Call a function that reads, and repeat it after short waits if it fails transiently.
+    """Call a function that reads, and repeat it after short waits if the cause passes by itself.
 
     Args:
         act: the function; it changes nothing.
@@ -151,8 +152,8 @@ def retried(
         clock: monotonic, in seconds.
 
     Raises:
-        TisSyncError: what the last call raised. It is not repeated if it is not transient, or if
-            `REPEAT_WITHIN_SECONDS` have passed.
+        TisSyncError: what the last call raised. It is not repeated if its cause is not one of
+            `PASSING`, or if `REPEAT_WITHIN_SECONDS` have passed.
 
     """
     began = clock()
@@ -160,8 +161,16 @@ def retried(
         try:
             return act()
         except TisSyncError as error:
-            if not error.transient or clock() - began > REPEAT_WITHIN_SECONDS:
+            if not _passes(error) or clock() - began > REPEAT_WITHIN_SECONDS:
                 raise
             get().warning("a read is repeated", reason=str(error), retry_in_seconds=wait)
             sleep(wait)
     return act()
+
+
+def _passes(error: TisSyncError) -> bool:
+    """Whether what went wrong passes without help. Without a code, its kind decides."""
+    cause = None if error.__cause__ is None else cause_of(error.__cause__)
+    if cause is None:
+        return error.transient and not isinstance(error, StorageFullError)
+    return cause in PASSING

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tis_sync.alarms.delivery import channels_of, waiting
+from tis_sync.alarms.channels import channels_of
+from tis_sync.alarms.delivery import waiting
 from tis_sync.doctor.finding import DRIFTED, NOT_CHECKED, OK, Finding
 from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.messaging.topology import NAMES

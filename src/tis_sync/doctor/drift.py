@@ -5,6 +5,7 @@ every half minute.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from tis_sync.alarms.catalogue import DRIFT, Severity
 from tis_sync.doctor.esr import CONSUMER
@@ -30,6 +31,7 @@ OTHER_ALARMS = {BROKER, CONSUMER}
 HOURLY = set(CHECKS) - {BROKER, SUCCESSES, ALARMS}
 # How the names of the findings of a check begin, if the check cannot run under its own name.
 PREFIX_OF_FINDINGS = {SEARCH: "index ", BROKER: "broker: ", PRIVILEGES: "privileges on "}
+NAMED = 5  # findings of one name that an alarm names; all of them are counted
 SEVERITY = {MISSING: Severity.FAILURE, DRIFTED: Severity.WARNING}
 
 
@@ -56,17 +58,12 @@ def check_broker_drift(s: Services) -> None:
 
 def _update_alarms(s: Services, findings: Sequence[Finding], *, is_broker: bool) -> None:
     now = s.clock()
+    failed: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.state in FAILED and finding.name not in OTHER_ALARMS:
-            details = f"{finding.name}: {finding.message.rstrip('.')} ({finding.state})."
-            s.alarms.open(
-                DRIFT,
-                finding.name,
-                details,
-                now,
-                severity=SEVERITY[finding.state],
-                remedy=_sentence(finding.remedy or SEE_REASON),
-            )
+            failed.setdefault(finding.name, []).append(finding)
+    for name, same in failed.items():
+        _open(s, name, same, now)
     # Nothing is known about what was not checked, or what a check would find that cannot run.
     not_passed = {finding.name for finding in findings if finding.state != OK}
     unknown = tuple(
@@ -78,6 +75,16 @@ def _update_alarms(s: Services, findings: Sequence[Finding], *, is_broker: bool)
         is_known = subject not in not_passed and not subject.startswith(unknown)
         if is_of_broker == is_broker and is_known:
             s.alarms.close(DRIFT, subject, now)
+
+
+def _open(s: Services, name: str, findings: Sequence[Finding], now: datetime) -> None:
+    """Open the alarm about the findings of one name, of which there may be several."""
+    state = MISSING if any(finding.state is MISSING for finding in findings) else DRIFTED
+    messages = [finding.message.rstrip(".") for finding in findings]
+    more = f", and {len(messages) - NAMED:,} more" if len(messages) > NAMED else ""
+    details = f"{name}: {'; '.join(messages[:NAMED])}{more} ({state})."
+    remedies = dict.fromkeys(_sentence(f.remedy or SEE_REASON) for f in findings[:NAMED])
+    s.alarms.open(DRIFT, name, details, now, severity=SEVERITY[state], remedy=". ".join(remedies))
 
 
 def _sentence(phrase: str) -> str:

@@ -12,6 +12,7 @@ from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.drift import examine_broker
 from tis_sync.esr.messaging.monitor import SILENT_SECONDS
 from tis_sync.runs.services import Services
+from tis_sync.state.clock import time_of
 
 CONSUMER = "broker: consumer"  # the name of a finding
 
@@ -37,7 +38,8 @@ def check_broker(s: Services) -> Iterator[Finding]:
     for result in asyncio.run(examine_broker(s.settings)):
         yield Finding(f"broker: {result.name}", result.state, result.message, result.remedy)
     contact = last_contact(s.state)
-    if contact is not None and s.clock() - contact < timedelta(seconds=SILENT_SECONDS):
+    silent = timedelta(seconds=SILENT_SECONDS)
+    if contact is not None and time_of(s.state) - contact < silent:
         yield Finding(CONSUMER, OK, f"last contact {contact:%H:%M:%S} UTC")
     else:
         yield Finding(

@@ -53,10 +53,11 @@ def _index(s: Services, job: Job, spec: IndexSpec) -> Finding:
     if not live.ours:
         return Finding(name, DRIFTED, f"{live.name} was not built by tis-sync", remedy)
     if live.version != spec.version:
-        return Finding(name, DRIFTED, f"{live.name} has the mapping of another version", remedy)
+        message = f"{live.name} was built with another version of the mapping"
+        return Finding(name, DRIFTED, message, remedy)
     if live.blocks:
         blocked = f"the server refuses changes of {live.name}: {', '.join(live.blocks)}"
         return Finding(name, DRIFTED, blocked, LIFT_BLOCK)
-    # TCS writes such documents at every edit, so by day they are no drift.
+    # TCS writes such documents at every edit, so during the day they are not drift.
     note = f", {live.foreign:,} of them written by others" if live.foreign else ""
     return Finding(name, OK, f"{live.documents:,} documents{note}")

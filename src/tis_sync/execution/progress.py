@@ -42,7 +42,7 @@ def note_retry(
     *,
     harms_users: bool = True,
 ) -> int:
-    """Report that the run will be retried after a wait; open an alarm if it harms users until then.
+    """Report a retry after a wait; open an alarm if users are affected in the meantime.
 
     Returns:
         The number of the next attempt.

@@ -10,7 +10,8 @@ from os import getpid
 from typing import Generic, TypeVar
 from uuid import uuid4
 
-from tis_sync.alarms.delivery import channels_of, deliver_due, delivering
+from tis_sync.alarms.channels import channels_of
+from tis_sync.alarms.delivery import deliver_due, delivering
 from tis_sync.alarms.store import Alarms
 from tis_sync.db.database import Database, connect
 from tis_sync.durable.engine import Engine
@@ -190,9 +191,11 @@ class Services:
         return delivering(state, channels, lambda: time_of(state), self._has_notifications)
 
     def deliver(self) -> None:
-        """Try once to deliver what is due; for a process that does not work."""
+        """Deliver what is due; for a process that does not work."""
         if channels := channels_of(self.settings.notification_urls):
-            deliver_due(self.state, channels, time_of(self.state))
+            state = self.state
+            while deliver_due(state, channels, lambda: time_of(state)):
+                pass
 
     def enqueue(
         self, workflow: Workflow, argument: str, *, workflow_id: str, partition: str | None = None

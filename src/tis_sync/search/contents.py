@@ -20,7 +20,7 @@ IDS_PER_FETCH = 5_000
 SCROLL_TIME = "1m"  # how long the server keeps a scroll between two pages
 BUCKET, HASH = f"{SYNC}.bucket", f"{SYNC}.hash"
 TERMS, SORT = f"{SYNC}.terms", f"{SYNC}.sort"
-# What is read of a hit; the rest would only be transferred and parsed.
+# The parts of a hit that we read; requesting more would only cost transfer and parsing.
 HITS = "filter_path=" + ",".join(
     f"hits.hits.{name}" for name in ("_id", "_seq_no", "_primary_term", "fields", "sort")
 )

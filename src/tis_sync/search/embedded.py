@@ -170,15 +170,15 @@ class EmbeddedEngine:
         return pl.DataFrame(columns, schema=DOCUMENT_SCHEMA)
 
     def versions(self, index: str, ids: Sequence[str]) -> pl.DataFrame:  # noqa: ARG002
-        """None: every document is in the bucket of its key."""
+        """Return an empty frame, because every document is in the bucket of its key."""
         return pl.DataFrame(schema=VERSION_SCHEMA)
 
     def foreign(self, index: str, until: Sequence[int] | None = None) -> pl.DataFrame:  # noqa: ARG002
-        """None: nobody else writes."""
+        """Return an empty frame, because nobody else writes."""
         return pl.DataFrame(schema=VERSION_SCHEMA)
 
     def position(self, indexes: Sequence[str]) -> Position:
-        """The same for ever: nobody else writes."""
+        """Always the same, because nobody else writes."""
         return {name: [] for name in indexes if (self._folder / name / META).exists()}
 
     def documents(self, index: str, field: str, keys: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ only place that knows which refusals concern a single document, and which concer
 index or the user.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,9 @@ from tis_sync.errors import IndexUnavailableError, TisSyncError, UnreachableErro
 CONNECTION_FAILED = 0  # the status of a response that never came
 FIRST_ERROR_STATUS = 400
 FIRST_SERVER_ERROR = 500
+# Where a server quotes a value of a document, which may itself contain quotation marks.
+PREVIEW = re.compile(r"\s*Preview of field's value:.*")
+QUOTED = re.compile(r"'.*'|\".*\"")
 REASON_LENGTH = 300  # characters of a server's reason that are shown
 BLOCK = "cluster_block_exception"  # also the flood stage of a full disk
 CLOSED = "index_closed_exception"
@@ -64,6 +68,14 @@ def refusal_of(status: int, error_type: str | None) -> Refusal | None:
     return BY_STATUS.get(status, Refusal.DOCUMENT)
 
 
+def without_values(reason: str) -> str:
+    """Remove what a server quotes from its reason, because it may be personal data.
+
+    The names of fields and types, which it puts in brackets, stay.
+    """
+    return QUOTED.sub("***", PREVIEW.sub("", reason))
+
+
 @dataclass(frozen=True)
 class Response:
     """What a server answered to one request, or about one item of a bulk request.
@@ -90,12 +102,14 @@ class Response:
 
     @property
     def reason(self) -> str:
-        """Why the request failed, on one line."""
+        """Why the request failed, on one line, without values of documents."""
         error = self._error
         if isinstance(error, dict):
             error = f"{error.get('type')}: {error.get('reason')}"
-        text = " ".join(str(error).split())[:REASON_LENGTH]
-        return text if self.status == CONNECTION_FAILED else f"HTTP {self.status}: {text}"
+        text = " ".join(str(error).split())
+        if self.status == CONNECTION_FAILED:
+            return text[:REASON_LENGTH]
+        return f"HTTP {self.status}: {without_values(text)[:REASON_LENGTH]}"
 
     @property
     def _error(self) -> Any:

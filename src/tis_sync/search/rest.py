@@ -224,7 +224,7 @@ class RestEngine:
         else:
             self._answer(response)
             raise IndexUnavailableError(
-                f"{self._server}: somebody keeps changing what is behind the alias {spec.alias}: "
+                f"{self._server}: the alias {spec.alias} keeps changing; it now points to "
                 f"{', '.join(sorted(behind))}."
             )
         for name, description in self._call("GET", f"/{spec.alias}-*", None).items():

@@ -8,6 +8,9 @@ import sqlalchemy as sa
 from tis_sync.db.database import Database
 from tis_sync.state.tables import UtcDateTime
 
+# Times that machines have written by their own clocks are compared with this much tolerance. It is
+# more than unsynchronised clocks usually differ by, and less than the time between two nights.
+CLOCK_TOLERANCE = timedelta(minutes=10)
 SQLITE_FORMAT = "%Y-%m-%d %H:%M:%f000"  # as SQLAlchemy stores times; SQLite has milliseconds
 
 

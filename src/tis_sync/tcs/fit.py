@@ -40,6 +40,12 @@ class SetAside:
     value: str
     reason: str
 
+    def without_value(self) -> dict[str, str]:
+        """What the log may contain: the value may be personal data."""
+        return {
+            "table": self.table, "key": self.key, "column": self.column, "reason": self.reason,
+        }  # fmt: skip
+
     def __str__(self) -> str:
         return f"{self.table} {self.key}: {self.column} {self.value!r} {self.reason}"
 

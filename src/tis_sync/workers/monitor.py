@@ -12,6 +12,7 @@ from tis_sync.runs.checks import RUNS_COMPARED, unusual_duration
 from tis_sync.runs.run import NIGHT
 from tis_sync.runs.services import Services
 from tis_sync.state import tables as t
+from tis_sync.state.clock import CLOCK_TOLERANCE
 from tis_sync.workers.cluster import live_workers
 from tis_sync.workers.schedule import last_time, paused_jobs, times
 
@@ -36,7 +37,7 @@ def check_jobs(services: Services, paused: frozenset[str] | None = None) -> None
         if since is None or due < since or job.name in paused:
             continue
         last = services.history.last_success(job.name)
-        if last is not None and (last.started_at or last.created_at) >= due:
+        if last is not None and _is_of(due, last.started_at or last.created_at):
             services.alarms.close(OVERDUE, job.name, now)
         elif now >= due + timedelta(minutes=services.settings.due_minutes):
             when = "none so far" if last is None else f"{last.created_at:%Y-%m-%d %H:%M} UTC"
@@ -79,7 +80,16 @@ def _was_missed(services: Services, job: str, now: datetime, since: datetime | N
     if since is None or due < since or services.history.active(job) is not None:
         return False
     last = services.history.last(job)
-    return last is None or last.created_at < due
+    return last is None or not _is_of(due, last.created_at)
+
+
+def _is_of(due: datetime, at: datetime) -> bool:
+    """Whether a run of this time may be the one that was due.
+
+    The machine whose clock is fastest requests it, and any other may carry it out. A run on request
+    shortly before the scheduled one counts as well: if the scheduled one fails, that is an alarm.
+    """
+    return at >= due - CLOCK_TOLERANCE
 
 
 def _check_durations(services: Services, now: datetime) -> None:

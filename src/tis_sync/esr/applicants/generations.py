@@ -82,7 +82,7 @@ def refresh_records(
             _end(s, generation_id, error=str(error))
             raise
         for record in result.set_aside:
-            get().warning("set aside", record=str(record))
+            get().warning("set aside", **record.without_value())
         counts = {
             "eligible": result.eligible,
             "added": result.added,

@@ -1,12 +1,12 @@
 """Events for other systems, written to the outbox in the transaction that marks a file reported."""
 
-from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
 
 from tis_sync.esr.files.numbering import File
 from tis_sync.state import esr_tables as t
+from tis_sync.state.clock import time_in
 
 
 class EventName(StrEnum):
@@ -16,15 +16,16 @@ class EventName(StrEnum):
     FILE_GENERATED = "esr.file.generated"
 
 
-def write_events(connection: sa.Connection, file: File, now: datetime) -> None:
+def write_events(connection: sa.Connection, file: File) -> None:
     """Write the events of a reported file: one for each record, and one for the file.
 
     Args:
         connection: the transaction that makes the records EXPORTED.
         file: the file.
-        now: the current time.
 
     """
+    # Another machine may check how long they have been waiting.
+    now = time_in(connection)
     created = sa.literal(now, t.outbox.c.created_at.type)
     columns = ["event", "subject", "correlation", "created_at"]
     records = sa.select(

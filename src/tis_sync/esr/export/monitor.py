@@ -31,6 +31,7 @@ from tis_sync.esr.records import RecordState, records_at_risk
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
 from tis_sync.state import esr_tables as t
+from tis_sync.state.clock import CLOCK_TOLERANCE
 
 FILE_MINUTES = 30  # every deanery's file must be written this long after it was due
 INVALID_HOURS = 24
@@ -142,7 +143,8 @@ def _check_stuck(s: Services, now: datetime, began: datetime) -> None:
     if moment >= began:
         columns = (t.record.c.deanery, t.record.c.placement_id, t.record.c.postponed)
         statement = sa.select(*columns).where(
-            t.record.c.state == RecordState.TO_EXPORT, t.record.c.changed_at < moment
+            t.record.c.state == RecordState.TO_EXPORT,
+            t.record.c.changed_at < moment - CLOCK_TOLERANCE,
         )
         with s.state.read() as connection:
             for deanery, placement, postponed in connection.execute(statement):
@@ -161,15 +163,15 @@ def _check_stuck(s: Services, now: datetime, began: datetime) -> None:
 
 
 def _check_invalid(s: Services, now: datetime) -> None:
-    columns = (t.record.c.deanery, t.record.c.placement_id, t.record.c.reason)
-    statement = sa.select(*columns).where(
+    # The reasons quote values, which are personal data: they are not for channels and the log.
+    statement = sa.select(t.record.c.deanery, t.record.c.placement_id).where(
         t.record.c.state == RecordState.INVALID_DATA,
         t.record.c.changed_at < now - timedelta(hours=INVALID_HOURS),
     )
     invalid: Mapping[str, list[str]] = defaultdict(list)
     with s.state.read() as connection:
-        for deanery, placement, reason in connection.execute(statement):
-            invalid[deanery or UNKNOWN].append(f"placement {placement} ({reason})")
+        for deanery, placement in connection.execute(statement):
+            invalid[deanery or UNKNOWN].append(f"placement {placement}")
     _update_alarms(
         s,
         INVALID_RECORDS,

@@ -152,7 +152,7 @@ def report(s: Services, name: str) -> None:
         assert file.written_at is not None
         report_exports(s.tcs(), file, exported_records(s.state, file), file.written_at)
     now = s.clock()
-    events = None if s.settings.broker_url is None else partial(write_events, file=file, now=now)
+    events = None if s.settings.broker_url is None else partial(write_events, file=file)
     mark_reported(s.state, file, now, events)
 
 

@@ -73,27 +73,6 @@ class Destination:
             system.invalidate_cache()
             self._compare(system, path, data)
 
-    def get(self, name: str) -> bytes:
-        """Read a file.
-
-        Raises:
-            UnreachableError, DestinationError: it cannot be read.
-
-        """
-        with self._system() as (system, folder):
-            return bytes(system.cat_file(f"{folder}/{name}"))
-
-    def names(self) -> list[str]:
-        """List the names of the files, without temporary ones.
-
-        Raises:
-            UnreachableError, DestinationError: the folder cannot be read.
-
-        """
-        with self._system() as (system, folder):
-            names = [str(path).rsplit("/", 1)[-1] for path in system.ls(folder, detail=False)]
-        return sorted(name for name in names if name and not name.startswith("."))
-
     def probe(self) -> None:
         """Check that the destination can be written to: write a small file and remove it.
 

@@ -32,6 +32,7 @@ from tis_sync.esr.messaging.topology import topology
 from tis_sync.logs import get, reason_of
 from tis_sync.runs.services import Services
 from tis_sync.state import esr_tables as t
+from tis_sync.state.clock import time_in
 
 # The client's packages are an optional extra: they are imported once a broker is configured.
 if TYPE_CHECKING:
@@ -257,21 +258,25 @@ async def _ping(connections: _Connections) -> bool:
 async def _record_contact(s: Services) -> None:
     """Record that messages can arrive; an unreachable state database is no reason to restart."""
     try:
-        await asyncio.to_thread(record_contact, s.state, s.clock())
+        await asyncio.to_thread(record_contact, s.state)
     except (DBAPIError, TisSyncError) as error:
         reason = reason_of(error)[:LONGEST_REASON]
         get().warning("the state database is unreachable", reason=reason)
 
 
-def record_contact(state: Database, now: datetime, name: str = BROKER) -> None:
-    """Record that another party is alive now."""
-    insert = state.upsert(t.last_contact).values(name=name, at=now)
+def record_contact(state: Database, name: str = BROKER) -> None:
+    """Record that another party is alive now, by the clock of the state database."""
     with state.write() as connection:
+        now = time_in(connection)
+        insert = state.upsert(t.last_contact).values(name=name, at=now)
         connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"at": now}))
 
 
 def last_contact(state: Database, name: str = BROKER) -> datetime | None:
-    """Return when another party was last known to be alive; None if it never was."""
+    """Return when another party was last known to be alive; None if it never was.
+
+    Compare it with the clock of the state database (`state.clock.time_of`).
+    """
     statement = sa.select(t.last_contact.c.at).where(t.last_contact.c.name == name)
     with state.read() as connection:
         at: datetime | None = connection.scalar(statement)

@@ -1,4 +1,4 @@
-"""Dead letters: moved with their reason to the state database, and sent back on request.
+"""Dead letters: moved with their reason to the state database, sent back or discarded on request.
 
 A message becomes a dead letter if it can never be used (we add the reason), or if it was delivered
 too often or not consumed in time (the broker adds the reason). All of them arrive in `esr.dlq`.
@@ -199,7 +199,8 @@ async def send_back(
     """Send dead letters back to the queues in which they died, with their own message ids.
 
     Each one is marked after the broker has confirmed it. If this process is killed in between, the
-    message is sent twice, but because of its id it is used once.
+    message is sent twice, but because of its id it is used once. One that its queue refuses does
+    not hold back the others.
 
     Args:
         settings: the configuration, which names the broker.
@@ -208,9 +209,11 @@ async def send_back(
         now: the current time.
 
     Raises:
-        UnreachableError: the broker does not answer, or a queue is missing or full.
+        UnreachableError: the broker does not answer, or a queue is missing or full; the message
+            names the dead letters that were not sent back.
 
     """
+    refused: list[DeadLetter] = []
     async with connected(settings) as connection:
         from tis_sync.esr.messaging import amqp
 
@@ -218,16 +221,38 @@ async def send_back(
         for letter in letters:
             properties = {**letter.properties, "message_id": letter.message_id}
             if not await amqp.publish(channel, letter.queue, letter.body, **properties):
-                raise UnreachableError(
-                    f"The broker refused dead letter {letter.id[:8]}: queue {letter.queue} is "
-                    "missing or full. See `tis-sync doctor`."
-                )
+                refused.append(letter)
+                continue
             with state.write() as write:
                 write.execute(
                     sa.update(t.dead_letter)
                     .where(t.dead_letter.c.id == letter.id)
                     .values(retried_at=now)
                 )
+    if refused:
+        raise _refusal(refused, len(letters) - len(refused))
+
+
+def _refusal(refused: Sequence[DeadLetter], sent: int) -> UnreachableError:
+    """The error for dead letters that their queues refuse, and the number of those sent back."""
+    names = ", ".join(letter.id[:8] for letter in refused)
+    queues = sorted({letter.queue for letter in refused})
+    subject = "queue" if len(queues) == 1 else "queues"
+    verb = "is" if len(queues) == 1 else "are"
+    return UnreachableError(
+        f"The broker refused {len(refused):,} dead letters ({names}): {subject} "
+        f"{', '.join(queues)} {verb} missing or full. See `tis-sync doctor`, or discard them: "
+        f"`tis-sync esr dead discard ID`. {sent:,} {'was' if sent == 1 else 'were'} sent back."
+    )
+
+
+def discard(state: Database, letters: Sequence[DeadLetter]) -> int:
+    """Delete dead letters that have not been sent back; return how many were deleted."""
+    table = t.dead_letter
+    ids = table.c.id.in_([letter.id for letter in letters])
+    with state.write() as connection:
+        deleted = connection.execute(sa.delete(table).where(ids, table.c.retried_at.is_(None)))
+        return int(deleted.rowcount)
 
 
 def _all(state: Database, statement: sa.Select[Any]) -> list[DeadLetter]:

@@ -1,15 +1,16 @@
-"""The monitor of messaging: a silent broker, dead letters, and events that remain unsent."""
+"""The monitor of messaging: a silent broker, dead letters, and events that remain unsent.
+
+Other machines may have written the times that it compares, so it uses the state database's clock.
+"""
 
 from datetime import datetime, timedelta
-
-import sqlalchemy as sa
 
 from tis_sync.alarms.catalogue import BROKER_SILENT, DEAD_LETTERS, EVENTS_UNSENT
 from tis_sync.esr.messaging import dead_letters, outbox
 from tis_sync.esr.messaging.connection import redacted_url, url_of
 from tis_sync.esr.messaging.consumer import BROKER, last_contact
 from tis_sync.runs.services import Services
-from tis_sync.state.tables import worker
+from tis_sync.state.clock import time_of
 
 SILENT_SECONDS = 20.0  # checked every half minute, so an alarm opens within a minute
 UNSENT_MINUTES = 5.0
@@ -27,8 +28,8 @@ def check_messages(s: Services) -> None:
 
 def _check_contact(s: Services, now: datetime) -> None:
     last = last_contact(s.state)
-    since = last or _started_at(s) or now
-    if now - since < timedelta(seconds=SILENT_SECONDS):
+    silence = now - s.started_at if last is None else time_of(s.state) - last
+    if silence < timedelta(seconds=SILENT_SECONDS):
         if last is not None:
             s.alarms.close(BROKER_SILENT, BROKER, now)
         return
@@ -41,17 +42,9 @@ def _check_contact(s: Services, now: datetime) -> None:
     s.alarms.open(BROKER_SILENT, BROKER, details, now)
 
 
-def _started_at(s: Services) -> datetime | None:
-    """When this worker started."""
-    statement = sa.select(worker.c.started_at).where(worker.c.id == s.worker_id)
-    with s.state.read() as connection:
-        started_at: datetime | None = connection.scalar(statement)
-    return started_at
-
-
 def _check_events(s: Services, now: datetime) -> None:
     number, oldest = outbox.unsent(s.state)
-    if oldest is None or now - oldest < timedelta(minutes=UNSENT_MINUTES):
+    if oldest is None or time_of(s.state) - oldest < timedelta(minutes=UNSENT_MINUTES):
         s.alarms.close(EVENTS_UNSENT, BROKER, now)
         return
     details = (

@@ -20,6 +20,7 @@ from tis_sync.esr.messaging.topology import FILE_GENERATED, RECORD_EXPORTED
 from tis_sync.logs import get
 from tis_sync.runs.services import Services
 from tis_sync.state import esr_tables as t
+from tis_sync.state.clock import time_in
 
 if TYPE_CHECKING:
     from tis_sync.esr.messaging.application import Application
@@ -56,31 +57,35 @@ class Event:
     body: RecordExported | FileGenerated
 
 
-def claim(state: Database, now: datetime, limit: int = BATCH) -> list[Event]:
+def claim(state: Database, limit: int = BATCH) -> list[Event]:
     """Claim the oldest unsent events, so that no other process sends them at the same time.
 
     Args:
-        state: the state database.
-        now: the current time.
+        state: the state database; claims expire by its clock.
         limit: the maximum number of events.
 
     """
-    free = sa.and_(
-        t.outbox.c.sent_at.is_(None),
-        sa.or_(
-            t.outbox.c.claimed_at.is_(None),
-            t.outbox.c.claimed_at < now - timedelta(seconds=LEASE_SECONDS),
-        ),
-    )
-    oldest = sa.select(t.outbox.c.id).where(free).order_by(t.outbox.c.id).limit(limit)
+    unsent = t.outbox.c.sent_at.is_(None)
     with state.read() as connection:
+        if connection.scalar(sa.select(t.outbox.c.id).where(unsent).limit(1)) is None:
+            return []
+        free = sa.and_(unsent, _is_unclaimed(time_in(connection)))
+        oldest = sa.select(t.outbox.c.id).where(free).order_by(t.outbox.c.id).limit(limit)
         ids = list(connection.scalars(oldest))
     if not ids:
         return []
-    claim = sa.update(t.outbox).where(t.outbox.c.id.in_(ids), free).values(claimed_at=now)
     with state.write() as connection:
+        now = time_in(connection)
+        free = sa.and_(unsent, _is_unclaimed(now))
+        claim = sa.update(t.outbox).where(t.outbox.c.id.in_(ids), free).values(claimed_at=now)
         claimed = list(connection.scalars(claim.returning(t.outbox.c.id)))
         return [*_record_events(connection, claimed), *_file_events(connection, claimed)]
+
+
+def _is_unclaimed(now: datetime) -> sa.ColumnElement[bool]:
+    """Whether no process that may be alive has claimed an event."""
+    claimed_at = t.outbox.c.claimed_at
+    return sa.or_(claimed_at.is_(None), claimed_at < now - timedelta(seconds=LEASE_SECONDS))
 
 
 def _record_events(connection: sa.Connection, ids: Sequence[int]) -> list[Event]:
@@ -133,19 +138,18 @@ def _event(
     )
 
 
-def mark_sent(state: Database, ids: Sequence[int], now: datetime) -> None:
+def mark_sent(state: Database, ids: Sequence[int]) -> None:
     """Record that the broker has confirmed these events."""
-    _update(state, ids, sent_at=now)
+    with state.write() as connection:
+        sent = sa.update(t.outbox).where(t.outbox.c.id.in_(ids))
+        connection.execute(sent.values(sent_at=time_in(connection)))
 
 
 def release(state: Database, ids: Sequence[int]) -> None:
     """Release the claim on unconfirmed events, so that any process can send them immediately."""
-    _update(state, ids, claimed_at=None)
-
-
-def _update(state: Database, ids: Sequence[int], **values: datetime | None) -> None:
     with state.write() as connection:
-        connection.execute(sa.update(t.outbox).where(t.outbox.c.id.in_(ids)).values(**values))
+        released = sa.update(t.outbox).where(t.outbox.c.id.in_(ids))
+        connection.execute(released.values(claimed_at=None))
 
 
 def unsent(state: Database) -> tuple[int, datetime | None]:
@@ -178,7 +182,7 @@ async def publish_events(s: Services, app: "Application") -> None:
 
     refused = 0
     while True:
-        events = await retried(lambda: asyncio.to_thread(claim, s.state, s.clock()))
+        events = await retried(lambda: asyncio.to_thread(claim, s.state))
         if not events:
             await asyncio.sleep(IDLE_SECONDS)
             continue
@@ -191,7 +195,7 @@ async def publish_events(s: Services, app: "Application") -> None:
             if isinstance(result, BaseException)
         }
         confirmed = [event.id for event in events if event.id not in failures]
-        await retried(partial(asyncio.to_thread, mark_sent, s.state, confirmed, s.clock()))
+        await retried(partial(asyncio.to_thread, mark_sent, s.state, confirmed))
         refused = refused + 1 if failures else 0
         if failures:
             await retried(partial(asyncio.to_thread, release, s.state, list(failures)))

@@ -225,6 +225,12 @@ def retry_all_dead_letters(s: Servers, user: Updater) -> DeadLettersSent:
     return DeadLettersSent(sent=actions.retry_dead_letters(s, user.actor))
 
 
+@router.post("/dead-letters/{dead_letter_id}/discard", status_code=HTTPStatus.NO_CONTENT)
+def discard_dead_letter(dead_letter_id: str, s: Servers, user: Updater) -> None:
+    """Delete a dead letter that nobody needs any more; its content is gone."""
+    actions.discard_dead_letters(s, user.actor, [dead_letter_id])
+
+
 @router.get("/explain/{placement}")
 def explain(
     placement: Annotated[int, Path(ge=0, lt=LARGEST_INTEGER)], s: Servers

@@ -148,3 +148,10 @@ def retry_all_dead_letters(s: Servers, user: Updater) -> RedirectResponse:
     """Send every dead letter back to its queue."""
     actions.retry_dead_letters(s, user.actor)
     return redirect("/sync/esr#failed")
+
+
+@router.post("/dead-letters/{dead_letter_id}/discard")
+def discard_dead_letter(dead_letter_id: str, s: Servers, user: Updater) -> RedirectResponse:
+    """Delete a dead letter that nobody needs any more."""
+    actions.discard_dead_letters(s, user.actor, [dead_letter_id])
+    return redirect("/sync/esr#failed")

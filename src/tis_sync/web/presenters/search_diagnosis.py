@@ -1,4 +1,4 @@
-"""Why a person or post is not in search, or not as TCS has it: compare TCS and the index."""
+"""Why a person or post is not in search, or differs from TCS: compare TCS and the index."""
 
 from dataclasses import dataclass
 
@@ -141,16 +141,18 @@ def _explain_documents(
     for document, fields in compared.differing.items():
         lines.append(f"The document {document} differs from TCS in {', '.join(fields)}.")
     if compared.foreign:
+        count = len(compared.foreign)
+        documents = "1 document" if count == 1 else f"{count} documents"
         lines.append(
-            f"TCS or another program has itself written {len(compared.foreign)} of its documents "
-            "since the last run. The next run replaces them."
+            f"TCS or another program wrote {documents} about it since the last run. The next run "
+            f"replaces {'it' if count == 1 else 'them'}."
         )
     elif compared.missing:
-        lines.append(f"Its document {', '.join(compared.missing)} is missing.")
+        lines.append(f"Missing documents: {', '.join(compared.missing)}.")
     if compared.surplus:
-        lines.append(f"Its document {', '.join(compared.surplus)} should no longer be there.")
+        lines.append(f"Surplus documents: {', '.join(compared.surplus)}.")
     if compared.is_current:
-        lines.append("Search says what TCS contains now.")
+        lines.append("Search matches TCS.")
         lines.append(
             "If a user does not see it, check its owner and its trusts: the user may lack access."
         )
