@@ -55,7 +55,12 @@ class Waiting:
 
 @contextmanager
 def delivering(
-    state: Database, channels: Sequence[Channel], now: Callable[[], datetime], wake: threading.Event
+    state: Database,
+    channels: Sequence[Channel],
+    now: Callable[[], datetime],
+    wake: threading.Event,
+    *,
+    is_worker: bool,
 ) -> Iterator[None]:
     """Deliver notifications, in a thread, while the block lasts.
 
@@ -64,6 +69,8 @@ def delivering(
         channels: the notification channels; without any, nothing happens.
         now: the clock of the state database.
         wake: set when a notification has been written.
+        is_worker: whether the setting of this process decides which channels there are: what waits
+            for others ends.
 
     """
     if not channels:
@@ -72,13 +79,13 @@ def delivering(
     stop = threading.Event()
 
     def loop() -> None:
-        is_first = True
+        ends_others = is_worker
         while True:
             is_last = stop.is_set()
             try:
-                if is_first:
+                if ends_others:
                     _end_unconfigured(state, channels, now())
-                    is_first = False
+                    ends_others = False
                 while deliver_due(state, channels, now):
                     pass
             except Exception as error:  # noqa: BLE001  the state database may return
@@ -165,7 +172,7 @@ def count_unsent(state: Database) -> int:
 def _end_unconfigured(state: Database, channels: Sequence[Channel], now: datetime) -> None:
     """End what waits for channels that are no longer configured.
 
-    A process does this once, when it begins to deliver: a process that was started later may know
+    A worker does this once, when it begins to deliver: a worker that was started later may know
     channels that it does not.
     """
     known = [channel.id for channel in channels]

@@ -184,11 +184,16 @@ class Services:
         """Send people a message that is not an alarm."""
         self.alarms.inform(title, text)
 
-    def delivering(self) -> AbstractContextManager[None]:
-        """Deliver notifications to the channels of the settings while the block lasts."""
+    def delivering(self, *, is_worker: bool = False) -> AbstractContextManager[None]:
+        """Deliver notifications to the channels of the settings while the block lasts.
+
+        Args:
+            is_worker: whether this process is a worker, or a command that works for a while.
+
+        """
         channels = channels_of(self.settings.notification_urls)
-        state = self.state
-        return delivering(state, channels, lambda: time_of(state), self._has_notifications)
+        state, wake = self.state, self._has_notifications
+        return delivering(state, channels, lambda: time_of(state), wake, is_worker=is_worker)
 
     def deliver(self) -> None:
         """Deliver what is due; for a process that does not work."""

@@ -98,7 +98,7 @@ def session(
         take_over_stale(services, all_others=settings.embedded_state)
         for recover in components.recoveries:
             recover(services)
-        stack.enter_context(services.delivering())
+        stack.enter_context(services.delivering(is_worker=scheduler))
         if scheduler:
             services.engine.apply_schedules(components.schedules(settings))
             schedule.start_night_if_due(services)
