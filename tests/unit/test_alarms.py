@@ -165,7 +165,7 @@ def test_the_alarm_about_a_run_that_was_cancelled_before_its_retry_announces_no_
     )
     assert f"`tis-sync run {JOB}`" in alarm.text
     assert alarm.severity == Severity.WARNING
-    while deliver_due(services.state, channels(servers), services.clock()):
+    while deliver_due(services.state, channels(servers), services.clock):
         pass
     assert servers[0].titles == [f"{JOB}: failed"]  # who cancels it knows
 

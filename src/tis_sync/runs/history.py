@@ -116,7 +116,7 @@ class History(RunQueries):
         return True
 
     def begin(self, run_id: str, now: datetime) -> Run:
-        """Record that the run starts, goes on after a wait, or is resumed after a crash.
+        """Record that the run starts, continues after a wait, or is resumed after a crash.
 
         A run that has ended stays as it is.
         """
