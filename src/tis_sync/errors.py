@@ -83,7 +83,10 @@ class AlreadyRunningError(TisSyncError):
 
 
 class HeldError(TisSyncError):
-    """The guard holds a plan that would remove too much; nothing was written."""
+    """The guard holds a plan that would remove too much.
+
+    What was judged before may have been applied: a plan is judged again if it is made again.
+    """
 
     exit_code = 3
 

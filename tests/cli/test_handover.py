@@ -23,6 +23,7 @@ from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
 from tis_sync.durable.model import UNFINISHED, owner_of_queue
 from tis_sync.durable.tables import client
+from tis_sync.errors import AlreadyRunningError
 from tis_sync.esr.deaneries import FileType
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.run import Run, RunOptions, RunState
@@ -222,9 +223,30 @@ def test_an_interrupted_run_is_resumed_before_the_next_one_of_its_job(
         eventually(lambda: not s.workers.alive(all_processes=True))  # its heartbeat is stale
     again = program("run", OWNER)
     assert again.code == 0, again.err
-    assert "it was interrupted, and is resumed first" in again.err
+    assert "That run was interrupted and is resumed first." in again.err
     assert s.history.get(interrupted.id).state == RunState.SUCCEEDED
     assert len([run for run in s.history.recent() if run.job == OWNER]) == 2
+
+
+def test_a_run_that_has_just_ended_is_not_called_interrupted(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert program("demo", "--people", "50").code == 0
+    s = Services(Settings(home=tmp_path / "home"))
+    ended = s.history.last(OWNER)
+    s.close()
+    assert ended is not None
+    run_job, refusals = actions.run_job, [AlreadyRunningError("Already running: x", ended.id)]
+
+    def refusing_once(*given: Any) -> Run:
+        if refusals:
+            raise refusals.pop()
+        return run_job(*given)
+
+    monkeypatch.setattr(actions, "run_job", refusing_once)
+    result = program("run", OWNER, "--no-follow-ups")
+    assert (result.code, refusals) == (0, [])
+    assert "interrupted" not in result.err
 
 
 def test_an_interrupted_command_ends_at_once_and_leaves_its_work_to_the_next(

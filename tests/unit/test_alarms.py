@@ -186,7 +186,7 @@ def test_the_cancelling_of_a_run_that_is_not_in_an_alarm_leaves_the_alarm_as_it_
 @pytest.mark.parametrize(
     ("closing", "title", "kind", "text"),
     [
-        (Closing(), "no longer too late", "success", TOO_LATE.closing),
+        (Closing(), "sent", "success", TOO_LATE.closing),
         (
             Closing(Resolution.EXPIRED, "It has started."),
             "too late: it is too late to fix this",
@@ -244,7 +244,7 @@ def test_a_channel_that_refuses_then_hangs_then_accepts_receives_every_message_i
     services.alarms.close(FAILED, JOB, clock())
     deliver_due(services.state, channels(servers), clock)
     # The closing waits behind the opening, and only on the channel that does not work.
-    assert working.titles == [f"{JOB}: failed", f"{JOB}: no longer failed"]
+    assert working.titles == [f"{JOB}: failed", f"{JOB}: succeeded"]
     assert broken.attempts == 1
     broken.mood = Mood.HANG
     clock.forward(seconds=RETRY_SECONDS[0])
@@ -257,7 +257,7 @@ def test_a_channel_that_refuses_then_hangs_then_accepts_receives_every_message_i
     clock.forward(minutes=10)
     while deliver_due(services.state, channels(servers), clock):
         pass
-    assert broken.titles == working.titles == [f"{JOB}: failed", f"{JOB}: no longer failed"]
+    assert broken.titles == working.titles == [f"{JOB}: failed", f"{JOB}: succeeded"]
     assert broken.accepted[0]["message"].endswith(
         f"(Delayed: this is of {late.since:%Y-%m-%d %H:%M} UTC.)"
     )
@@ -343,7 +343,7 @@ def test_a_channel_that_is_configured_later_does_not_receive_old_notifications(
         connection.execute(sa.update(t.notification).values(created_at=old))
     services.alarms.close(FAILED, JOB, clock())
     deliver_due(services.state, channels(servers), clock)
-    assert servers[0].titles == [f"{JOB}: no longer failed"]
+    assert servers[0].titles == [f"{JOB}: succeeded"]
 
 
 def test_a_misspelt_channel_does_not_keep_the_others_from_receiving(
@@ -380,7 +380,7 @@ def test_a_process_delivers_at_once_and_when_it_stops(
             fail(s, "because")
             eventually(lambda: servers[0].titles == [f"{JOB}: failed"], 4.0)
             s.alarms.close(FAILED, JOB, s.clock())
-        assert servers[1].titles == [f"{JOB}: failed", f"{JOB}: no longer failed"]
+        assert servers[1].titles == [f"{JOB}: failed", f"{JOB}: succeeded"]
     finally:
         s.close()
 

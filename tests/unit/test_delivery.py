@@ -189,7 +189,7 @@ def test_the_correction_of_a_channel_tells_it_what_is_open_and_ends_what_waits_f
     assert count_unsent(s.state) == 0
     with s.delivering():
         s.alarms.close(FAILED, JOB, s.clock())
-    assert right.titles[1:] == other.titles[4:] == [f"{JOB}: no longer failed"]
+    assert right.titles[1:] == other.titles[4:] == [f"{JOB}: succeeded"]
     s.close()
 
 

@@ -20,6 +20,12 @@ def test_the_guard_objects_above_both_the_share_and_the_rows() -> None:
     assert objection(10, 5) is None
     assert objection(0, 0) is None
     assert "that were not in the approved plan" in (objection(9, 9, beyond_approval=True) or "")
+    assert guard.objection(
+        existing=1304, lost=1311, verb="remove", name="T", counted_before=True
+    ) == (
+        "would remove 1,311 records of T, more than 10% of the 1,304 that existed when the plan "
+        "was judged"
+    )  # fmt: skip
 
 
 def test_a_size_is_unusual_only_if_enough_runs_are_known() -> None:

@@ -49,6 +49,7 @@ class AlarmKind:
         impact: what users see until it is fixed.
         remedy: what to do, with the command.
         closing: what is reported when the problem has gone.
+        closing_title: the same in a few words, after the subject.
         action: what the button on a page does. None: there is no button.
         runbook: the document in `docs/` that lists the kind.
         severity: how serious an alarm of this kind is, unless the monitor says otherwise.
@@ -61,6 +62,7 @@ class AlarmKind:
     impact: str
     remedy: str
     closing: str
+    closing_title: str
     action: Action | None = None
     runbook: str = "runbook"
     severity: Severity = Severity.FAILURE
@@ -90,6 +92,7 @@ FAILED = AlarmKind(
     "Until a run succeeds: {impact}.",
     "Fix the cause, then run the job: `tis-sync run {subject}`.",
     "The job succeeded.",
+    "succeeded",
     Action.RUN_JOB,
 )
 HELD = AlarmKind(
@@ -100,6 +103,7 @@ HELD = AlarmKind(
     "If the source is wrong, fix it and run the job again: `tis-sync run {subject}`. If it is "
     "right, approve the plan: `tis-sync run {subject} --approve`.",
     "A plan of the job was applied.",
+    "no longer held",
 )
 OVERDUE = AlarmKind(
     "overdue",
@@ -108,6 +112,7 @@ OVERDUE = AlarmKind(
     "Until it succeeds: {impact}.",
     "Run it: `tis-sync run {subject}`.",
     "The job succeeded.",
+    "no longer overdue",
     Action.RUN_JOB,
 )
 SLOW = AlarmKind(
@@ -117,6 +122,7 @@ SLOW = AlarmKind(
     "Nothing: readers never see the work of an unfinished run.",
     "Follow the run: `tis-sync show {run} --log`. Stop it: `tis-sync cancel {run}`.",
     "No run of the job is taking unusually long.",
+    "no longer slow",
     severity=Severity.WARNING,
 )
 UNUSUAL_SIZE = AlarmKind(
@@ -127,6 +133,7 @@ UNUSUAL_SIZE = AlarmKind(
     "If the source is right, do nothing. If it is wrong, fix it and run the job again: "
     "`tis-sync run {subject}`.",
     "The index is back to its usual size.",
+    "usual size",
     severity=Severity.WARNING,
 )
 SET_ASIDE = AlarmKind(
@@ -136,6 +143,7 @@ SET_ASIDE = AlarmKind(
     "What depends on these records is missing or out of date.",
     "See which records, and why: `tis-sync show {run}`.",
     "The last run set aside few records, or none.",
+    "few records set aside",
     severity=Severity.WARNING,
 )
 NO_WORKER = AlarmKind(
@@ -145,6 +153,7 @@ NO_WORKER = AlarmKind(
     "No job starts automatically, so search and all other derived data go out of date.",
     "Start a worker: `tis-sync work`. Then catch up: `tis-sync night`.",
     "A worker is alive.",
+    "a worker is alive",
     Action.RUN_NIGHT,
 )
 DRIFT = AlarmKind(
@@ -154,6 +163,7 @@ DRIFT = AlarmKind(
     "",
     "{remedy}. See every check: `tis-sync doctor`.",
     "The check passes again.",
+    "as declared",
 )
 MONITOR_FAILED = AlarmKind(
     "monitor failed",
@@ -163,6 +173,7 @@ MONITOR_FAILED = AlarmKind(
     "The task is repeated automatically. Find the cause: `tis-sync doctor`; the log of the worker "
     "contains the traceback. If the task hangs, restart the worker.",
     "The task succeeded.",
+    "monitor succeeded",
 )
 
 AT_RISK = AlarmKind(
@@ -173,6 +184,7 @@ AT_RISK = AlarmKind(
     "Send what can be sent: `tis-sync esr export {subject} --new`. See why a placement cannot be "
     "sent: `tis-sync esr explain PLACEMENT`.",
     "No record of the deanery is at risk.",
+    "no longer at risk",
     Action.EXPORT_UNSENT,
     "esr",
 )
@@ -184,6 +196,7 @@ TOO_LATE = AlarmKind(
     "Tell the trust now: it must hire this person in ESR manually. See the history: "
     "`tis-sync esr explain {placement}`.",
     "The placement was sent.",
+    "sent",
     runbook="esr",
 )
 STUCK = AlarmKind(
@@ -193,6 +206,7 @@ STUCK = AlarmKind(
     "Payroll does not know about these starters.",
     "Send them: `tis-sync esr export {subject} --new`. See what failed: `tis-sync esr dead list`.",
     "No record of the deanery is stuck.",
+    "no longer stuck",
     Action.EXPORT_UNSENT,
     "esr",
 )
@@ -203,6 +217,7 @@ FILE_MISSING = AlarmKind(
     "ESR receives nothing about the starters of this deanery.",
     "Export the file: `tis-sync esr export {deanery} --type {type} --date {day}`.",
     "The file was written.",
+    "file written",
     Action.EXPORT_FILE,
     "esr",
 )
@@ -214,6 +229,7 @@ INVALID_RECORDS = AlarmKind(
     "Correct the data in TIS; the records are then sent automatically. List them: "
     "`tis-sync esr records --state INVALID_DATA`.",
     "No record of the deanery has had INVALID_DATA for more than a day.",
+    "no invalid records",
     runbook="esr",
     severity=Severity.WARNING,
 )
@@ -224,6 +240,7 @@ TCS_NOT_UPDATED = AlarmKind(
     "Users see a question mark beside the placements in the file.",
     "See what failed: `tis-sync esr dead list`. Retry it: `tis-sync esr dead retry --all`.",
     "The export was reported to TCS.",
+    "TCS updated",
     runbook="esr",
     severity=Severity.WARNING,
 )
@@ -234,6 +251,7 @@ EXPORT_FAILED = AlarmKind(
     "Payroll does not know about the starters of this deanery.",
     "Fix the cause, then retry: `tis-sync esr dead retry {command}`.",
     "The export succeeded.",
+    "export succeeded",
     runbook="esr",
 )
 RECORDS_STALE = AlarmKind(
@@ -243,6 +261,7 @@ RECORDS_STALE = AlarmKind(
     "The export does not include new starters.",
     "Refresh the records, or see why that fails: `tis-sync esr generate`.",
     "The records were refreshed.",
+    "records refreshed",
     runbook="esr",
     severity=Severity.WARNING,
 )
@@ -254,6 +273,7 @@ BROKER_SILENT = AlarmKind(
     "Check that the broker is up, and that `tis-sync work` or `tis-sync esr listen` is running. "
     "Find the cause: `tis-sync doctor`.",
     "A consumer has reached the broker.",
+    "broker reached",
     runbook="messages",
 )
 DEAD_LETTERS = AlarmKind(
@@ -264,6 +284,7 @@ DEAD_LETTERS = AlarmKind(
     "See the reasons: `tis-sync esr dead list`. Fix the cause, then retry: "
     "`tis-sync esr dead retry --all`. Discard what nobody needs: `tis-sync esr dead discard ID`.",
     "No dead letter of the queue is waiting.",
+    "no dead letters",
     runbook="messages",
 )
 EVENTS_UNSENT = AlarmKind(
@@ -274,6 +295,7 @@ EVENTS_UNSENT = AlarmKind(
     "The events are sent automatically as soon as the broker confirms them. Find the cause "
     "(memory, disk, a missing queue): `tis-sync doctor`.",
     "The broker confirmed all events.",
+    "events confirmed",
     runbook="messages",
     severity=Severity.WARNING,
 )

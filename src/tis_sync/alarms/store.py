@@ -18,9 +18,9 @@ log = structlog.get_logger("tis_sync.alarms")
 
 RANK = list(Severity)  # from harmless to serious
 TITLE_OF_CLOSED = {
-    Resolution.RESOLVED: "no longer {kind}",
-    Resolution.EXPIRED: "{kind}: it is too late to fix this",
-    Resolution.SUPERSEDED: "{kind}: no longer relevant",
+    Resolution.RESOLVED: "{kind.closing_title}",
+    Resolution.EXPIRED: "{kind.name}: it is too late to fix this",
+    Resolution.SUPERSEDED: "{kind.name}: no longer relevant",
 }
 SEVERITY_OF_CLOSED = {
     Resolution.RESOLVED: Severity.SUCCESS,
@@ -191,7 +191,7 @@ class Alarms:
                 return False
         key = _open_key(kind, subject)
         text = closing.text or kind.closing
-        title = f"{subject}: {TITLE_OF_CLOSED[closing.resolution].format(kind=kind.name)}"
+        title = f"{subject}: {TITLE_OF_CLOSED[closing.resolution].format(kind=kind)}"
         with self._state.write() as connection:
             result = connection.execute(
                 sa.update(t.alarm)

@@ -115,9 +115,11 @@ def _run_job(s: Services, job: Job, options: RunOptions, *, json: bool) -> Run:
             if failure.run_id is None:
                 raise
             active = s.history.get(failure.run_id)
-            if active.is_active and not is_interrupted(s, active):
+            if not active.is_active:
+                continue  # it has just ended
+            if not is_interrupted(s, active):
                 raise
-            error(f"{failure}; it was interrupted, and is resumed first.")
+            error(f"{failure}. That run was interrupted and is resumed first.")
             follow(s, active.id, json=json)
 
 

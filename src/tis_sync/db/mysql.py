@@ -24,9 +24,8 @@ TLS_OPTIONS = (
     DISABLED,
 )  # fmt: skip
 YES, NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-# The server, too, gives up a connection that is silent for this long; nothing of ours is.
-CONNECT_TIMEOUT_SECONDS = 10
-TIMEOUT_SECONDS = 120.0
+CONNECT_TIMEOUT_SECONDS = 10  # until the server accepts a connection and greets us
+TIMEOUT_SECONDS = 120.0  # until the server answers a statement or sends the next part of a result
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,10 @@ class MySQLServer:
 def split_url(url: URL, timeout_seconds: float, setting: str) -> tuple[URL, MySQLServer]:
     """Take the TLS options out of a URL.
 
-    Without options, TLS is used if the server offers it, but its certificate is not verified. Any
-    option makes TLS a condition. `ssl_ca`, or one of the `ssl_verify_` options, verifies the
-    certificate and the name in it; `ssl_check_hostname=false` leaves the name out.
+    Without options, TLS is used if the server offers it, but its certificate is not verified.
+    `ssl_disabled=true` turns TLS off. Any other option requires TLS. `ssl_ca`, or one of the
+    `ssl_verify_` options, verifies the certificate and the name in it; `ssl_check_hostname=false`
+    leaves the name out.
 
     Args:
         url: an SQLAlchemy URL of MySQL or MariaDB.

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 
 class Stopping(BaseException):
-    """The process stops: a workflow ends here, unfinished, and another process resumes it."""
+    """Raised when the process stops; the workflow is left unfinished."""
 
 
 class Work:
@@ -20,7 +20,7 @@ class Work:
         self._changed = threading.Condition()
 
     def require(self) -> None:
-        """Go on.
+        """Return if this process is not stopping.
 
         Raises:
             Stopping: this process stops.

@@ -14,7 +14,7 @@ PROLONG_SECONDS = 60.0  # a held lock of the Java service is prolonged this ofte
 def hold_java_lock(s: Services, run: Run) -> None:
     """Take or prolong the job's lock in TCS's table `shedlock` while the Java service is in use.
 
-    Each step calls this, because a resumed run repeats no step that is done.
+    Each step calls this, because a resumed run skips the steps it has completed.
 
     Raises:
         JavaRunsError: the Java service holds the lock.

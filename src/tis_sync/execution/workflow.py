@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from dbos import DBOS
+from dbos import DBOS, WorkflowStatus
 
+from tis_sync.durable.engine import WORKFLOW_VERSION
 from tis_sync.durable.model import UNFINISHED, Queue, Workflow
 from tis_sync.durable.tables import client
 from tis_sync.errors import (
@@ -52,6 +53,7 @@ PARTITIONS_QUEUE = "tis_sync_partitions"
 RUNS_PER_WORKER = 64  # runs mostly wait; the heavy work is in the partitions queue
 ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
 CANCELLED = "cancelled by a person"
+OUTDATED = "It was begun by an earlier version of tis-sync; run it again."
 RESULT_POLL_SECONDS = 0.1  # how often a run checks for the results of its partitions
 MOST_REBUILDS = 3  # builds in a row that changes in TCS may spoil
 # Waits before the retries of a run that nobody is waiting for; after the last retry it has failed.
@@ -295,6 +297,18 @@ def _recover(services: Services, run: Run) -> None:
         state = RunState.CANCELLED if status.status == "CANCELLED" else RunState.FAILED
         error = f"its workflow ended with {status.status} before the run did"
         start_runs(services, end.end_run(services, run.id, state, error))
+    elif _is_outdated(services, status):
+        with client(services.settings) as dbos:
+            dbos.cancel_workflows([run.workflow_id], cancel_children=True)
+        start_runs(services, end.end_run(services, run.id, RunState.FAILED, OUTDATED))
+
+
+def _is_outdated(services: Services, status: WorkflowStatus) -> bool:
+    """Whether an unfinished workflow is of an earlier version, so that no worker resumes it."""
+    version = status.app_version
+    if version is None or (version.isdigit() and int(version) >= int(WORKFLOW_VERSION)):
+        return False
+    return status.executor_id not in services.workers.alive(all_processes=True)
 
 
 RUN_JOB = Workflow("tis_sync.run_job", run_job, RUNS_QUEUE)

@@ -55,7 +55,7 @@ def check_plan_made_again(
     """
     # Recorded although the plan may be held: an approval then covers what the message names.
     total = s.losses.record(run.id, keys, lost, unapproved)
-    objection = _objection(s, run, run.existing or 0, total)
+    objection = _objection(s, run, run.existing or 0, total, counted_before=True)
     if objection is not None:
         raise HeldError(
             f"{run.job} {objection}. TCS has changed since the plan was judged, so it was made "
@@ -81,7 +81,9 @@ def check_shrinkage(s: Services, run: Run, existing: int, shrinkage: int) -> Non
     check_guard(s, run, existing, shrinkage - allowed if shrinkage > allowed else 0)
 
 
-def _objection(s: Services, run: Run, existing: int, lost: int) -> str | None:
+def _objection(
+    s: Services, run: Run, existing: int, lost: int, *, counted_before: bool = False
+) -> str | None:
     limits = Guard(s.settings.guard_share, s.settings.guard_rows)
     target = JOB_BY_NAME[run.job].target
     verb, name = "remove", ""
@@ -95,7 +97,7 @@ def _objection(s: Services, run: Run, existing: int, lost: int) -> str | None:
         name = target.spec.alias
     return limits.objection(
         existing=existing, lost=lost, verb=verb, name=name,
-        beyond_approval=run.options.approved_run is not None,
+        beyond_approval=run.options.approved_run is not None, counted_before=counted_before,
     )  # fmt: skip
 
 

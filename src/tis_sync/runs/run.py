@@ -17,7 +17,7 @@ class RunState(StrEnum):
 
     QUEUED = "queued"  # requested; no worker has begun it
     RUNNING = "running"
-    HELD = "held"  # the guard holds its plan; nothing was written
+    HELD = "held"  # the guard holds its plan; parts of one judged before may be applied
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -161,9 +161,10 @@ class Run:
 
     @property
     def written(self) -> int:
-        """Records added, changed and removed in total; zero if the plan was held.
+        """Records added, changed and removed in total, according to the plan that was judged.
 
-        For a dry run, the number that would have been written.
+        Zero if the guard holds the plan, although parts of one that was judged before may have been
+        applied; then the error says so. For a dry run, the number that would have been written.
         """
         if self.state == RunState.HELD:
             return 0

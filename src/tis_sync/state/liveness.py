@@ -1,8 +1,8 @@
 """Which workers are alive: registrations, heartbeats, claims on dead workers, and fencing.
 
 Liveness compares times of one clock, that of the state database (`clock.py`), so that the clocks of
-the machines may differ. (Only one process at a time works in an SQLite file, so there the process's
-clock serves.)
+the machines may differ. (Only one process at a time works in an SQLite file, so the process's own
+clock is used there.)
 
 A worker that was declared dead may come back: its machine was suspended, or the network was down.
 So each registration has an id of its own, and work remembers under which registration it began.

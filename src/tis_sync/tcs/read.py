@@ -12,7 +12,7 @@ from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from tis_sync.tcs.columns import comparable, is_key, polars_type
 from tis_sync.tcs.key_ranges import ALL_KEYS, KeyRange
 
-DAYS_OF_WHERE = 700_000  # any day will do to find the columns of a condition
+DAYS_OF_WHERE = 700_000  # any date serves; only the columns of the condition matter
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ in the past is free; a single conditional UPDATE takes it, or an INSERT if there
 
 ShedLock 2.2 writes and compares `lock_until` by the clock of its own machine, and so do we. A clock
 that is ahead by some minutes therefore frees a lock those minutes early, and one that is behind
-waits those minutes longer. Our locks are safe from that: they are prolonged every minute, so they
+waits those minutes longer. Our locks are safe from that. Workers prolong them every minute, so they
 always last for almost `shedlock_minutes` more. A lock of the Java service is safe if its job ends
 that much before its `lockAtMostFor`. `tis-sync doctor` compares our clock with that of TCS.
 """
