@@ -17,6 +17,8 @@ from tis_sync.demo import generate as demo
 from tis_sync.errors import TisSyncError
 from tis_sync.runs.services import Services
 from tis_sync.search.connect import connect
+from tis_sync.search.model import IndexSpec
+from tis_sync.search.rest import RestEngine
 from tis_sync.settings.model import Settings
 from tis_sync.tcs import tables as t
 
@@ -45,6 +47,12 @@ def alias_is_also(address: str, index: str) -> None:
     send(address, "POST", "/_aliases", {"actions": [add]})
 
 
+def aliases(address: str) -> set[str]:
+    """The aliases that our indexes of persons have."""
+    found = send(address, "GET", "/persons-*/_alias")
+    return {alias for index in found.values() for alias in index["aliases"]}
+
+
 def message(services: Services) -> str:
     (persons,) = [f for f in examine(services, {"search"}) if f.name == "index persons"]
     return f"{persons.state}: {persons.message}"
@@ -67,6 +75,58 @@ def test_one_publication_leaves_one_index_behind_the_alias(
     assert behind(address, "persons") == [three]
     assert engine.exists(SPEC, one)
     assert engine.exists(SPEC, two)
+
+
+def test_an_index_is_either_published_or_dropped(settings: Settings, address: str) -> None:
+    engine = connect(settings)
+    one, two = build(engine, people(9), "one"), engine.begin(SPEC, "two")
+    engine.drop(SPEC, one)
+    assert behind(address, "persons") == [one]
+    engine.drop(SPEC, two)
+    assert not engine.exists(SPEC, two)
+    assert aliases(address) == {"persons", f"{one}-claim", f"{one}-write"}
+    with pytest.raises(TisSyncError):
+        engine.publish(SPEC, two)
+    assert behind(address, "persons") == [one]
+
+
+def test_an_index_that_is_published_while_it_is_about_to_be_dropped_stays(
+    settings: Settings, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, publisher = connect(settings), connect(settings)
+    assert isinstance(engine, RestEngine)
+    one, two = build(engine, people(9), "one"), engine.begin(SPEC, "two")
+    look = engine._behind
+
+    def published_after_the_look(spec: IndexSpec) -> dict[str, Any]:
+        found = look(spec)
+        monkeypatch.undo()
+        publisher.publish(SPEC, two)
+        return found
+
+    monkeypatch.setattr(engine, "_behind", published_after_the_look)
+    engine.drop(SPEC, two)
+    assert behind(address, "persons") == [two]
+    assert engine.exists(SPEC, one)
+
+
+def test_an_index_that_is_about_to_be_dropped_cannot_be_published(
+    settings: Settings, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, publisher = connect(settings), connect(settings)
+    assert isinstance(engine, RestEngine)
+    one, two = build(engine, people(9), "one"), engine.begin(SPEC, "two")
+    delete = engine._delete
+
+    def publication_before_the_end(index: str) -> None:
+        with pytest.raises(TisSyncError):
+            publisher.publish(SPEC, two)
+        delete(index)
+
+    monkeypatch.setattr(engine, "_delete", publication_before_the_end)
+    engine.drop(SPEC, two)
+    assert behind(address, "persons") == [one]
+    assert not engine.exists(SPEC, two)
 
 
 def test_a_run_repairs_an_alias_over_two_indexes(

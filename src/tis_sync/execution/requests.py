@@ -5,7 +5,7 @@ from tis_sync.errors import AlreadyRunningError
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import JOB_BY_NAME, night_order
 from tis_sync.logs import get, run_log
-from tis_sync.runs.request import request_run
+from tis_sync.runs.request import request_child, request_run
 from tis_sync.runs.run import Rerun, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 
@@ -56,30 +56,17 @@ def request_night_runs(s: Services, night_id: str) -> list[str]:
         The ids of the runs that can be queued now.
 
     """
+    s.fence(night_id)()
     night = s.history.get(night_id)
     s.history.begin(night_id, s.clock())
     requested = {run.job for run in s.history.children(night_id)}
     for job in night_order():
-        while job.name not in requested and not _is_requested(s, night, job):
+        approved = _approved_run(s, night, job)
+        while job.name not in requested and not request_child(
+            s, job, night, Trigger.NIGHT, approved
+        ):
             pass  # its active run has just ended: try again
     return [run.id for run in s.history.children(night_id)]
-
-
-def _is_requested(s: Services, night: Run, job: Job) -> bool:
-    approved = _approved_run(s, night, job)
-    try:
-        request_run(
-            s,
-            job,
-            trigger=Trigger.NIGHT,
-            requested_by=night.requested_by,
-            options=RunOptions(approve=approved is not None, approved_run=approved),
-            parent=night.id,
-        )
-    except AlreadyRunningError as error:
-        rerun = Rerun(Trigger.NIGHT, night.requested_by, night.id, approved)
-        return error.run_id is not None and s.history.request_rerun(error.run_id, rerun)
-    return True
 
 
 def _approved_run(s: Services, night: Run, job: Job) -> str | None:

@@ -4,13 +4,13 @@ from tis_sync.alarms.catalogue import FAILED, HELD, OVERDUE, SLOW, Resolution
 from tis_sync.alarms.store import Closing
 from tis_sync.durable.recorded_step import step
 from tis_sync.durable.work import pause
-from tis_sync.errors import AlreadyRunningError, TisSyncError
+from tis_sync.errors import TisSyncError
 from tis_sync.jobs.base import IndexTarget, Job
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.logs import get, run_log
 from tis_sync.runs.checks import check_set_aside
-from tis_sync.runs.request import days_of, request_run
-from tis_sync.runs.run import NIGHT, Phase, Rerun, Run, RunOptions, RunState, Trigger
+from tis_sync.runs.request import days_of, request_child
+from tis_sync.runs.run import NIGHT, Phase, Run, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.search.model import IndexSpec
 from tis_sync.tcs import shedlock
@@ -221,26 +221,9 @@ def request_follow_ups(s: Services, run: Run, job: Job) -> None:
     Call this before the run is recorded as ended, so that anyone waiting for a run and everything
     that follows it misses nothing. Can be repeated after a crash.
     """
-    requested = {child.job for child in s.history.children(run.id)}
     for name in job.follow_ups:
-        while name not in requested and not _is_requested(s, run, JOB_BY_NAME[name]):
+        while not request_child(s, JOB_BY_NAME[name], run, Trigger.FOLLOW_UP):
             pass  # the active run has just ended: try again
-
-
-def _is_requested(s: Services, run: Run, job: Job) -> bool:
-    try:
-        request_run(
-            s,
-            job,
-            trigger=Trigger.FOLLOW_UP,
-            requested_by=run.requested_by,
-            options=RunOptions(),
-            parent=run.id,
-        )
-    except AlreadyRunningError as error:
-        rerun = Rerun(Trigger.FOLLOW_UP, run.requested_by)
-        return error.run_id is not None and s.history.request_rerun(error.run_id, rerun)
-    return True
 
 
 def index_spec(run: Run) -> IndexSpec:

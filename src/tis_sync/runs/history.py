@@ -84,7 +84,7 @@ class History(RunQueries):
         except IntegrityError:
             for known in self._runs(sa.select(t.run).where(t.run.c.id == run_id)):
                 same = replace(known.options, approved_run=options.approved_run)
-                if (known.job, same) == (job, options):
+                if (known.job, same) == (job, options) or (parent and known.parent == parent):
                     return known
                 raise UsageError(
                     "This idempotency key was used for another request; use a new one."

@@ -3,12 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID, uuid5
 
 from tis_sync.errors import AlreadyRunningError, NotFoundError, UsageError
 from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_status import PERSON_RECORD_STATUS
-from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger, is_past_day
+from tis_sync.runs.run import (
+    NIGHT,
+    Rerun,
+    Run,
+    RunOptions,
+    RunState,
+    Trigger,
+    is_past_day,
+)
 from tis_sync.runs.services import Services
 
 DATE_FORMS = "YYYY-MM-DD, ANY, NONE"
@@ -56,6 +65,50 @@ def request_run(
         parent=parent,
         run_id=run_id,
     )
+
+
+def request_child(
+    services: Services,
+    job: Job,
+    parent: Run,
+    trigger: Trigger,
+    approved_run: str | None = None,
+) -> bool:
+    """Request the run of a job that belongs to a night, or follows a run.
+
+    However often this is repeated, and by however many processes, there is one such run. If the job
+    is active, the run is queued when the active one ends.
+
+    Args:
+        services: settings, clock and servers.
+        job: the job.
+        parent: the night, or the run that it follows.
+        trigger: NIGHT or FOLLOW_UP.
+        approved_run: the held run whose plan it applies.
+
+    Returns:
+        False if the active run has just ended: then try again.
+
+    """
+    try:
+        request_run(
+            services,
+            job,
+            trigger=trigger,
+            requested_by=parent.requested_by,
+            options=RunOptions(approve=approved_run is not None, approved_run=approved_run),
+            parent=parent.id,
+            run_id=str(uuid5(UUID(parent.id), f"{job.name} {parent.restarts}")),
+        )
+    except AlreadyRunningError as error:
+        if error.run_id is None:
+            return False
+        if services.history.get(error.run_id).parent == parent.id:
+            return True  # it is that run, queued at the end of another one
+        night = parent.id if trigger == Trigger.NIGHT else None
+        rerun = Rerun(trigger, parent.requested_by, night, approved_run)
+        return services.history.request_rerun(error.run_id, rerun)
+    return True
 
 
 def request_night(

@@ -95,6 +95,8 @@ class Services:
         worker_id: identifies this process among all that have ever carried out runs.
         registration: identifies the time since this process was last registered as a worker. None:
             it is not registered.
+        returned_at: when it noticed that it had been taken over (Unix time), until the work that it
+            had begun before is back on the queues.
         started_at: when this process started.
         engine: carries out workflows in this process. None: this process does not work, and leaves
             what it requests to workers.
@@ -109,6 +111,7 @@ class Services:
         self.clock = clock or clock_of(settings)
         self.worker_id = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"
         self.registration: str | None = None
+        self.returned_at: float | None = None
         self.started_at = self.clock()
         self.engine: Engine | None = None
         self.awaited: set[str] = set()

@@ -234,9 +234,9 @@ class RestEngine:
     def _switch(self, spec: IndexSpec, index: str, behind: set[str]) -> Response:
         """Move the alias from the indexes that are behind it to another one, in one request.
 
-        The request fails as a whole if the other one has lost its write alias (see `drop`).
+        The request fails as a whole if the index is being dropped (see `drop`).
         """
-        actions = [_remove_write_alias(index), _add_write_alias(index)]
+        actions = [_claim(index, index)]
         actions += [
             # An index with the alias's name has to go: there cannot be both.
             {"remove_index": {"index": name}}
@@ -257,16 +257,23 @@ class RestEngine:
     def drop(self, spec: IndexSpec, index: str) -> None:
         """Drop the index of a build, unless it is behind the alias.
 
-        Its write alias goes first: `_switch` needs it, so from then on nobody can publish the
-        index between the look at the alias and the deletion.
+        A claim decides between this and a publication at the same moment: an alias that can have
+        one write index only. `_switch` gives it to the new index, and this to the live one.
         """
-        if index in self._behind(spec):
+        live = sorted(self._behind(spec))
+        if index in live:
             return
-        self._unless_gone("POST", "/_aliases", {"actions": [_remove_write_alias(index)]})
-        if index in self._behind(spec):  # published in the meantime
-            self._call("POST", "/_aliases", {"actions": [_add_write_alias(index)]})
-            return
+        if live:
+            response = self._transport.request(
+                "POST", "/_aliases", {"actions": [_claim(live[0], index)]}, JSON
+            )
+            if response.refusal is not None and index in self._behind(spec):
+                return  # published in the meantime
+            self._answer(response)
         self._delete(index)
+        if live:
+            unclaim = {"remove": {"index": live[0], "alias": _claim_alias(index)}}
+            self._unless_gone("POST", "/_aliases", {"actions": [unclaim]})
 
     def _delete(self, index: str) -> None:
         self._unless_gone("DELETE", f"/{index}", None)
@@ -312,12 +319,13 @@ def _write_alias(index: str) -> str:
     return f"{index}-write"
 
 
-def _add_write_alias(index: str) -> dict[str, Any]:
-    return {"add": {"index": index, "alias": _write_alias(index), "is_write_index": True}}
+def _claim_alias(index: str) -> str:
+    return f"{index}-claim"
 
 
-def _remove_write_alias(index: str) -> dict[str, Any]:
-    return {"remove": {"index": index, "alias": _write_alias(index), "must_exist": True}}
+def _claim(owner: str, index: str) -> dict[str, Any]:
+    """An action that gives the claim on an index to an index; it fails if another one has it."""
+    return {"add": {"index": owner, "alias": _claim_alias(index), "is_write_index": True}}
 
 
 def _meta(description: Mapping[str, Any]) -> Mapping[str, Any]:

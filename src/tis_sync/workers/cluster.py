@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -122,8 +122,8 @@ def engine_running(
 ) -> Iterator[Engine]:
     """Run DBOS in this process, and refresh its heartbeat, while the block lasts.
 
-    The process is registered before DBOS takes the first workflow, and deregistered after it has
-    stopped: whenever it dies, other workers find its row and resume what is unfinished.
+    The process is registered, and its heart beats, before DBOS takes the first workflow and until
+    DBOS has stopped: others take over its work when it dies, and not before.
 
     Args:
         components: what the process consists of.
@@ -134,26 +134,25 @@ def engine_running(
 
     """
     register_worker(services, schedules=schedules)
-    try:
-        engine = launch(
-            services.settings,
-            services,
-            services.worker_id,
-            components.workflows,
-            components.queues(services.settings),
-            alone=alone,
-        )
-    except BaseException:
-        with suppress(Exception):  # otherwise it expires
-            services.workers.remove(services.worker_id)
-        raise
+    deregister: Callable[[], None] = partial(services.workers.remove, services.worker_id)
     beat = partial(refresh_heartbeat, services, schedules=schedules)
     try:
         with beating(services.settings.heartbeat_seconds, beat):
-            yield engine
+            engine = launch(
+                services.settings,
+                services,
+                services.worker_id,
+                components.workflows,
+                components.queues(services.settings),
+                alone=alone,
+            )
+            deregister = partial(deregister_worker, services)
+            try:
+                yield engine
+            finally:
+                shut_down(engine, wait_seconds)
     finally:
-        shut_down(engine, wait_seconds)
-        deregister_worker(services)
+        deregister()
 
 
 @contextmanager
@@ -220,11 +219,13 @@ def refresh_heartbeat(services: Services, *, schedules: bool) -> None:
     have died).
     """
     assert services.registration is not None
-    if services.workers.beat(services.worker_id, services.registration):
+    if not services.workers.beat(services.worker_id, services.registration):
+        services.returned_at = time.time()
+        register_worker(services, schedules=schedules)
+    if services.returned_at is None:
         return
-    returned_at = time.time()
-    register_worker(services, schedules=schedules)
-    requeued = _requeue(services.worker_id, DBOS, begun_before=returned_at)
+    requeued = _requeue(services.worker_id, DBOS, begun_before=services.returned_at)
+    services.returned_at = None  # only now: if that failed, the next heartbeat tries again
     logs.get().warning("taken over while alive", worker=services.worker_id, workflows=len(requeued))
 
 
