@@ -14,9 +14,9 @@ from tis_sync.state.liveness import Fence
 
 @step
 def settle(
-    s: Services, run_id: str, attempt: int, index: str | None, refused: int, position: Position
+    s: Services, run_id: str, attempt: int, index: str | None, set_aside: int, position: Position
 ) -> None:
-    """Make changes in place visible, remove foreign documents, and count refused documents.
+    """Make changes in place visible, remove foreign documents, and record what was set aside.
 
     A foreign document that is older than everything the run has read can go, because the run has
     written what TCS contains instead. A newer one comes from an edit during the run: then the run
@@ -27,7 +27,8 @@ def settle(
         run_id: the run.
         attempt: the number of the attempt.
         index: the index that was changed in place. None: the target is a table.
-        refused: the number of documents that the server refused.
+        set_aside: the number of records that the plans could not use, and of documents that the
+            server refused.
         position: how far the index was written before the run read anything.
 
     """
@@ -37,8 +38,7 @@ def settle(
     if index is not None:
         s.search().refresh(index)
         _remove_foreign(s, run, index, position, fence)
-    if refused:
-        s.history.note(run_id, set_aside=(run.set_aside or 0) + refused)
+    s.history.note(run_id, set_aside=set_aside)
 
 
 def _remove_foreign(s: Services, run: Run, index: str, position: Position, fence: Fence) -> None:

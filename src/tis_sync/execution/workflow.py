@@ -125,7 +125,8 @@ def _carry_out(s: Services, run_id: str, attempt: int) -> None:
             busy = [keys for keys, plan in zip(ranges, planned, strict=True) if plan.writes]
             progress.enter(s, run_id, Phase.APPLY, len(busy))
             refused: list[int] = _each(s, APPLY_PARTITION, busy, run_id, attempt, index)
-            in_place.settle(s, run_id, attempt, index, sum(refused), prepared.position)
+            set_aside = sum(plan.set_aside for plan in planned) + sum(refused)
+            in_place.settle(s, run_id, attempt, index, set_aside, prepared.position)
             return
     building = build.begin_build(s, run_id, attempt)
     progress.enter(s, run_id, Phase.FILL, len(ranges))
