@@ -36,6 +36,7 @@ from tis_sync.state.liveness import RunEndedError
 from tis_sync.tcs import tables as t
 
 __all__ = ["services", "settings"]
+OWNER = "PersonOwnerRebuildJob"
 REMAINS = Rerun(Trigger.FOLLOW_UP, "t")
 
 
@@ -84,6 +85,18 @@ def test_the_follow_ups_of_a_commit_that_went_through_unnoticed_run(
     ended, *following = wait_for(services, run.id)
     assert (ended.state, ended.attempt, ended.written) == (RunState.SUCCEEDED, 1, 0)
     assert {child.job for child in following} >= set(JOB_BY_NAME[TRUSTS].follow_ups)
+
+
+def test_the_runs_of_a_night_have_no_follow_ups_even_if_one_ends_twice(
+    services: Services, embedded_tcs: World
+) -> None:
+    embedded_tcs.execute(sa.delete(t.PersonOwner).where(t.PersonOwner.c.id < 20))
+    night, *runs = run_night(services)
+    (owners,) = (run for run in runs if run.job == OWNER)
+    assert owners.written > 0
+    # The end is repeated by a worker that was taken over, after the night.
+    assert end_run(services, owners.id, RunState.SUCCEEDED, None) == []
+    assert len(services.history.children(night.id)) == len(runs)
 
 
 def test_a_run_that_is_cancelled_and_resumed_leads_to_a_second_rerun(services: Services) -> None:

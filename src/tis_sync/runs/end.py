@@ -90,10 +90,8 @@ def _needs_follow_ups(s: Services, run: Run, state: RunState) -> bool:
     """
     if run.options.dry_run or not run.options.follow_ups:
         return False
-    if run.trigger == Trigger.NIGHT and run.parent is not None:
-        is_part = state == RunState.CANCELLED or s.history.get(run.parent).is_active
-        if is_part:  # the night runs those jobs too, or was cancelled with all of them
-            return False
+    if run.trigger == Trigger.NIGHT and not run.restarts:
+        return False  # the night runs those jobs too, or was cancelled with all of them
     return any(name in {Phase.APPLY, Phase.REPLACE} for name, _ in s.history.phases(run.id))
 
 
