@@ -190,6 +190,7 @@ def test_a_night_survives_the_death_and_the_return_of_a_worker(
         assert Counter(r.job for r in runs) == Counter(job.name for job in JOBS), context
         assert differences(services, mariadb_tcs) == {}, context
         assert remains(services, elasticsearch) == [], context
+        print(f"round {number + 1} of {ROUNDS}: as undisturbed", flush=True)
     print(f"{dict(disturbed)}; {in_the_middle} of {ROUNDS} in the middle of the worker's work")
     assert in_the_middle >= ROUNDS // 4
 

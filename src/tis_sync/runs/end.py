@@ -48,7 +48,7 @@ def end_run(
         state, error = run.state, run.error
     job = JOB_BY_NAME[run.job]
     clean_up(s, run)
-    if _needs_follow_ups(s, run, state):
+    if _needs_follow_ups(s, run):
         request_follow_ups(s, run, job)
     if run.is_active and not run.options.dry_run:
         notify_end(s, run, job, state, error, harms_users=harms_users)
@@ -82,7 +82,7 @@ def clean_up(s: Services, run: Run) -> None:
         s.history.expect_cleanup(run.id, needed=True)
 
 
-def _needs_follow_ups(s: Services, run: Run, state: RunState) -> bool:
+def _needs_follow_ups(s: Services, run: Run) -> bool:
     """Whether the run has written something, or may have, that other jobs build on.
 
     What counts is whether any attempt began to write, not how the last one ended: a commit may have
