@@ -80,7 +80,7 @@ def test_a_schedule_fires_once_however_many_workers_there_are(services: Services
     at = f"{utc_now() + timedelta(seconds=100):%H:%M}"
     times = "{" + ", ".join(f'"{job.name}": "{at}"' for job in JOBS) + "}"
     with WorkerProcesses(variables(services, night_times=times), 3):
-        eventually(lambda: len(workers(services)) == 3, 60)
+        eventually(lambda: len(services.workers.alive()) == 3, 60)
         eventually(lambda: times_fired(services) == len(JOBS), 180)
         eventually(lambda: not services.history.all_active(), 120)
         time.sleep(3)
@@ -107,10 +107,10 @@ def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
     )
     with WorkerProcesses(settings) as processes:
         first = processes.start()
-        eventually(lambda: len(workers(services)) == 1, 60)
-        (victim,) = workers(services)
+        eventually(lambda: len(services.workers.alive()) == 1, 60)
+        (victim,) = services.workers.alive()
         processes.start()
-        eventually(lambda: len(workers(services)) == 2, 60)
+        eventually(lambda: len(services.workers.alive()) == 2, 60)
         night = subprocess.Popen(
             [sys.executable, "-m", "tis_sync", "night"], env=settings, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -136,7 +136,7 @@ def test_when_a_worker_is_killed_another_finishes_its_night_within_a_minute(
 
 def test_partitions_are_shared_among_workers(services: Services) -> None:
     with WorkerProcesses(variables(services), 2):
-        eventually(lambda: len(workers(services)) == 2, 60)
+        eventually(lambda: len(services.workers.alive()) == 2, 60)
         ended = subprocess.run(
             [sys.executable, "-m", "tis_sync", "run", "PersonElasticSearchSyncJob", "--json"],
             env=variables(services), capture_output=True, text=True, check=False,
@@ -165,7 +165,7 @@ def test_a_resumed_run_continues_where_it_was_cancelled(services: Services) -> N
     )
     cancelled = workflow.cancel(services, asked.id) if _has_dbos(services) else None
     with WorkerProcesses(variables(services), 1):
-        eventually(lambda: len(workers(services)) == 1, 60)
+        eventually(lambda: len(services.workers.alive()) == 1, 60)
         if cancelled is None:
             eventually(lambda: _state(services, asked) in {"running", "succeeded"}, 60)
             if _state(services, asked) == "running":

@@ -35,12 +35,14 @@ def test_a_worker_is_registered_before_it_takes_any_work(
 
     def launching(given: Settings, s: Services, *rest: Any, **named: Any) -> Any:
         registered.append((s.registration, s.workers.alive(all_processes=True)))
+        assert s.workers.alive() == []  # it cannot do what others would leave to it
         return launch(given, s, *rest, **named)
 
     monkeypatch.setattr(cluster, "launch", launching)
-    with working(settings) as s:
+    with working(settings, scheduler=True) as s:
         assert registered == [(s.registration, [s.worker_id])]
         assert s.registration is not None
+        assert s.workers.alive() == [s.worker_id]
 
 
 def test_a_process_that_cannot_start_leaves_no_registration(

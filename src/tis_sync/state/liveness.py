@@ -137,6 +137,13 @@ class Workers:
                 )
         return registration
 
+    def start_schedules(self, worker_id: str) -> None:
+        """Record that a registered worker starts jobs at their scheduled times from now on."""
+        with self._state.write() as connection:
+            connection.execute(
+                sa.update(t.worker).where(t.worker.c.id == worker_id).values(schedules=True)
+            )
+
     def beat(self, worker_id: str, registration: str) -> bool:
         """Record a heartbeat; False if the registration has ended: the worker was taken over."""
         with self._state.write() as connection:

@@ -133,7 +133,7 @@ def engine_running(
         alone: see `launch`.
 
     """
-    register_worker(services, schedules=schedules)
+    register_worker(services, schedules=False)
     deregister: Callable[[], None] = partial(services.workers.remove, services.worker_id)
     beat = partial(refresh_heartbeat, services, schedules=schedules)
     try:
@@ -147,6 +147,8 @@ def engine_running(
                 alone=alone,
             )
             deregister = partial(deregister_worker, services)
+            if schedules:  # only now: a worker with schedules does what others leave to it
+                services.workers.start_schedules(services.worker_id)
             try:
                 yield engine
             finally:
