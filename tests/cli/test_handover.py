@@ -259,7 +259,7 @@ def test_an_interrupted_command_ends_at_once_and_leaves_its_work_to_the_next(
         started = time.monotonic()
         _, err = command.communicate(timeout=SECONDS)
         assert time.monotonic() - started < 15
-        assert command.returncode == 130
+        assert command.returncode == 130, err
         assert "Interrupted" in err
     assert program("night").code == 0
     assert not s.history.all_active()

@@ -1,7 +1,6 @@
 """Commands of the export to ESR: records, files, export, and the broker."""
 
 import asyncio
-import time
 from datetime import date, datetime
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from tis_sync import actions, extras
 from tis_sync.app import command_session, consume, session
 from tis_sync.cli.output import Json, as_json, error, out, table
-from tis_sync.cli.process import actor, exit_now, log_to_stdout, stop_event, wait_until
+from tis_sync.cli.process import actor, exit_now, log_to_stdout, pause, stop_event, wait_until
 from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import LONDON, london_day, next_due
 from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
@@ -240,7 +239,7 @@ def wait_for_commands(s: Services, ids: list[str]) -> list[File]:
             if command.error and (command.id, command.error) not in printed:
                 printed.add((command.id, command.error))
                 error(f"{command.deanery}: {command.error} It is retried automatically.")
-        time.sleep(FOLLOW_SECONDS)
+        pause(FOLLOW_SECONDS)
     files = [_file_of(s, command) for command in commands.many(ids)]
     return [file for file in files if file is not None]
 

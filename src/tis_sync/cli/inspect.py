@@ -1,12 +1,12 @@
 """Commands that only read: jobs, status, history, search, and the schema of TCS."""
 
-import time
 from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
 from tis_sync.cli.output import FOLLOW_SECONDS, Json, as_json, out, plain, table
+from tis_sync.cli.process import pause
 from tis_sync.doctor.tcs import needed_columns
 from tis_sync.errors import UsageError
 from tis_sync.esr.export.commands import Commands, CommandState
@@ -220,7 +220,7 @@ def _print_log(s: Services, run: Run, *, follow: bool) -> None:
             out.print(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:7} {line.text}", markup=False)
         if has_ended or not follow:
             return
-        time.sleep(FOLLOW_SECONDS)
+        pause(FOLLOW_SECONDS)
 
 
 def search(

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from tis_sync.alarms.catalogue import HELD
 from tis_sync.alarms.store import Alarm
+from tis_sync.cli.process import pause
 from tis_sync.runs.history import History
 from tis_sync.runs.run import NIGHT, Run, RunState
 from tis_sync.runs.services import Services
@@ -193,4 +193,4 @@ def _follow(history: History, run_id: str, show: Callable[[list[Run]], None]) ->
         show(family)
         if not any(run.is_active for run in family):
             return family[0]
-        time.sleep(FOLLOW_SECONDS)
+        pause(FOLLOW_SECONDS)

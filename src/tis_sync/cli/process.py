@@ -40,6 +40,35 @@ def log_to_stdout(settings: Settings) -> None:
         logs.get().warning("not a setting, ignored", name=name, similar=similar)
 
 
+_interrupted = threading.Event()
+
+
+def note_interrupts() -> None:
+    """Raise KeyboardInterrupt on Control-C, as usual, and note it for `pause`.
+
+    Python drops an exception that is raised while it finalizes an object, and Control-C with it.
+    """
+
+    def interrupt(*_: object) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def pause(seconds: float) -> None:
+    """Wait between two looks at something.
+
+    Raises:
+        KeyboardInterrupt: somebody pressed Control-C, now or before.
+
+    """
+    time.sleep(seconds)
+    if _interrupted.is_set():
+        _interrupted.clear()
+        raise KeyboardInterrupt
+
+
 # A signal may reach another thread. Python handles it in the main thread, when that wakes up.
 SIGNAL_SECONDS = 1.0
 

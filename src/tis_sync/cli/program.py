@@ -8,7 +8,7 @@ import sys
 from tis_sync import logs
 from tis_sync.cli.app import app
 from tis_sync.cli.output import error as print_error
-from tis_sync.cli.process import is_debug
+from tis_sync.cli.process import is_debug, note_interrupts
 from tis_sync.errors import TisSyncError
 from tis_sync.settings.loading import load_settings, unknown_setting_hint, unknown_settings
 
@@ -32,6 +32,7 @@ def main() -> None:
         for name, similar in unknown_settings().items():
             hint = unknown_setting_hint(similar)
             print_error(f"{name} is not a setting and is ignored; {hint}")
+        note_interrupts()
         app()
     except TisSyncError as error:
         _fail(str(error), error.exit_code, error)
