@@ -122,8 +122,8 @@ def engine_running(
 ) -> Iterator[Engine]:
     """Run DBOS in this process, and refresh its heartbeat, while the block lasts.
 
-    The process is registered, and refreshes its heartbeat, before DBOS takes the first workflow and until
-    DBOS has stopped: others take over its work when it dies, and not before.
+    The process is registered, and refreshes its heartbeat, before DBOS takes the first workflow and
+    until DBOS has stopped: others take over its work when it dies, and not before.
 
     Args:
         components: what the process consists of.
