@@ -1,6 +1,7 @@
 """A worker whose clock runs fast: `fast_worker.py START EPOCH SPEED` (settings as usual).
 
 At the real time EPOCH (seconds) its clock shows START (ISO), and then advances SPEED times as fast.
+So do the waits before the retries of runs.
 """
 
 import signal
@@ -12,6 +13,8 @@ from datetime import datetime, timedelta
 
 from tis_sync import logs
 from tis_sync.app import session
+from tis_sync.cli.process import exit_now, wait_until
+from tis_sync.execution import workflow
 from tis_sync.settings.loading import load_settings
 
 
@@ -25,6 +28,9 @@ if __name__ == "__main__":
         signal.signal(number, lambda *_: stop.set())
     settings = load_settings()
     logs.configure(settings)
-    clock = fast_clock(datetime.fromisoformat(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
+    speed = float(sys.argv[3])
+    clock = fast_clock(datetime.fromisoformat(sys.argv[1]), float(sys.argv[2]), speed)
+    workflow.RETRY_SECONDS = tuple(seconds / speed for seconds in workflow.RETRY_SECONDS)
     with session(settings, scheduler=True, clock=clock):
-        stop.wait()
+        wait_until(stop)
+    exit_now()

@@ -57,7 +57,7 @@ OUTDATED = "It was begun by an earlier version of tis-sync; run it again."
 RESULT_POLL_SECONDS = 0.1  # how often a run checks for the results of its partitions
 MOST_REBUILDS = 3  # builds in a row that changes in TCS may spoil
 # Waits before the retries of a run that nobody is waiting for; after the last retry it has failed.
-RETRY_SECONDS = (60, 120, 300, 600, 1800, 1800, 3600, 3600)
+RETRY_SECONDS: tuple[float, ...] = (60, 120, 300, 600, 1800, 1800, 3600, 3600)
 
 
 def queues(settings: Settings) -> tuple[Queue, ...]:
