@@ -135,6 +135,7 @@ class _Progress:
     started: float = 0.0
     started_at: datetime | None = None
     is_reported: bool = False
+    may_be_open: bool = False  # the alarm about this task, as far as this process opened it
 
     @property
     def is_running(self) -> bool:
@@ -226,7 +227,10 @@ class TaskRunner:
             self._open(progress, f"{task.name} failed: {type(error).__name__}: {reason}.")
         else:
             # Another worker may have opened it: a monitor belongs to whoever holds its lease.
-            _attempt("alarm not closed", lambda: self._close(progress.task))
+            if task.is_exclusive or progress.may_be_open:
+                progress.may_be_open = False
+                if not _attempt("alarm not closed", lambda: self._close(task)):
+                    progress.may_be_open = True
 
     def _report_slow(self, progress: _Progress) -> None:
         """Report a task that has exceeded its limit, once."""
@@ -242,12 +246,14 @@ class TaskRunner:
         self._open(progress, details)
 
     def _open(self, progress: _Progress, details: str) -> None:
+        progress.may_be_open = True
         subject, now = self._subject(progress.task), self._process.clock()
         # If the state database does not answer either, the next tick or the next run tries again.
         progress.is_reported = _attempt(
             "alarm not opened",
             lambda: self._process.alarms.open(MONITOR_FAILED, subject, details, now),
         )
+        progress.may_be_open = True  # again: the task may have ended, and closed it, meanwhile
 
     def _close(self, task: Task) -> None:
         self._process.alarms.close(MONITOR_FAILED, self._subject(task), self._process.clock())

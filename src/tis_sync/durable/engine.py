@@ -24,8 +24,8 @@ WORKFLOW_VERSION = "4"
 BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
 # How often it is polled while there is none: each poll takes about five statements. Another process
 # cannot wake an idle one, so a command that hands over its work waits this long. DBOS shortens its
-# interval only by a tenth per poll, so another worker shares work at full speed after 9 s.
-IDLE_POLL_SECONDS = 1.0
+# interval only by a tenth per poll, so another worker shares work at full speed after 18 s.
+IDLE_POLL_SECONDS = 2.0
 STEP_SECONDS = 10  # how long a process that stops waits for the steps that run
 
 
