@@ -216,6 +216,13 @@ def test_a_scheduled_run_behind_a_manual_one_is_retried_without_anyone(
     assert not progress.is_unattended(services, active.id)
 
 
+def test_a_night_that_was_cancelled_before_it_began_requests_nothing(services: Services) -> None:
+    night = request_night(services, trigger=Trigger.MANUAL, requested_by="t", options=RunOptions())
+    workflow.cancel(services, night.id)
+    assert workflow.run_night(services, night.id) == RunState.CANCELLED
+    assert services.history.children(night.id) == []
+
+
 def test_a_rerun_of_a_night_that_was_cancelled_belongs_to_no_night(services: Services) -> None:
     active = request(services, TRUSTS)
     services.history.begin(active.id, services.clock())

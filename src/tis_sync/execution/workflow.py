@@ -190,7 +190,10 @@ def fill_partition(
 
 def run_night(s: Services, night_id: str) -> RunState:
     """Run every job once, in dependency order; return the state in which the night ended."""
-    start_runs(s, requests.request_night_runs(s, night_id))
+    try:
+        start_runs(s, requests.request_night_runs(s, night_id))
+    except RunEndedError:  # cancelled before it began
+        return s.history.get(night_id).state
     return end.finish_night(s, night_id)
 
 
