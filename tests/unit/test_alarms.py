@@ -1,9 +1,7 @@
 """Alarms and their notifications, on both kinds of state database; channels are real servers."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.channels import ChannelServer, Mood, channel_server
+from tests.channels import ChannelServer, Mood
 from tests.conftest import Clock
+from tests.notifications import servers, services
 from tests.waiting import eventually
 from tis_sync.alarms.catalogue import FAILED, HELD, TOO_LATE, Resolution, Severity
 from tis_sync.alarms.channels import Channel, channels_of
@@ -36,24 +35,9 @@ from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.state.clock import time_of
 
+__all__ = ["servers", "services"]
 JOB = "PersonOwnerRebuildJob"
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def services(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Services]:
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql")
-    services = Services(Settings(home=tmp_path, state_url=url), clock)
-    clock.now = time_of(services.state)  # notifications are due by that clock
-    yield services
-    services.close()
-
-
-@pytest.fixture
-def servers() -> Iterator[list[ChannelServer]]:
-    """Two channels."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(channel_server()) for _ in range(2)]
 
 
 def channels(servers: list[ChannelServer]) -> list[Channel]:

@@ -1,15 +1,13 @@
 """Notification channels that fail, are slow or are corrected, on both kinds of state database."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
-from tests.channels import ChannelServer, Mood, channel_server
+from tests.channels import ChannelServer, Mood
 from tests.conftest import Clock
+from tests.notifications import servers, services
 from tests.waiting import eventually
 from tis_sync.alarms.catalogue import FAILED, HELD, Severity
 from tis_sync.alarms.channels import channels_of
@@ -23,27 +21,11 @@ from tis_sync.alarms.delivery import (
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
-from tis_sync.state.clock import time_of
 
+__all__ = ["servers", "services"]
 JOB = "PersonOwnerRebuildJob"
 MANY = 25  # more than are claimed at a time
 SLOW_SECONDS = 0.8 * LEASE_SECONDS
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def services(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Services]:
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql")
-    services = Services(Settings(home=tmp_path, state_url=url), clock)
-    clock.now = time_of(services.state)  # notifications are due by that clock
-    yield services
-    services.close()
-
-
-@pytest.fixture
-def servers() -> Iterator[list[ChannelServer]]:
-    """Two channels."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(channel_server()) for _ in range(2)]
 
 
 def deliver(s: Services, *servers: ChannelServer) -> int:
