@@ -28,7 +28,7 @@ from tis_sync.execution import partitions, preparation, progress, requests, work
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile import table_apply
 from tis_sync.runs.end import end_run
-from tis_sync.runs.request import request_night
+from tis_sync.runs.request import request_child, request_night
 from tis_sync.runs.run import Rerun, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
@@ -109,6 +109,21 @@ def test_a_run_that_is_cancelled_and_resumed_leads_to_a_second_rerun(services: S
     assert services.history.request_rerun(run.id, REMAINS)
     (second,) = end_run(services, run.id, RunState.FAILED, "TCS does not answer.")
     assert second != first.id
+
+
+def test_a_resumed_run_has_a_follow_up_although_that_of_its_first_attempt_is_active(
+    services: Services,
+) -> None:
+    run, job = request(services, TRUSTS), JOB_BY_NAME[INDEX]
+    assert request_child(services, job, run, Trigger.FOLLOW_UP)
+    (first,) = services.history.children(run.id)
+    services.history.begin(first.id, services.clock())
+    assert request_child(services, job, run, Trigger.FOLLOW_UP)  # the same once more
+    services.history.end(run.id, RunState.CANCELLED, services.clock())
+    resumed = services.history.reopen(run.id, run.as_of)
+    assert request_child(services, job, resumed, Trigger.FOLLOW_UP)
+    (second,) = end_run(services, first.id, RunState.SUCCEEDED, None)
+    assert services.history.get(second).job == INDEX
 
 
 def test_a_run_that_cannot_be_recovered_does_not_keep_others_from_it(

@@ -103,9 +103,9 @@ def request_child(
     except AlreadyRunningError as error:
         if error.run_id is None:
             return False
-        if services.history.get(error.run_id).parent == parent.id:
-            return True  # it is that run, queued at the end of another one
         night = parent.id if trigger == Trigger.NIGHT else None
+        if night is not None and services.history.get(error.run_id).parent == night:
+            return True  # it is that run, queued at the end of another one
         rerun = Rerun(trigger, parent.requested_by, night, approved_run)
         return services.history.request_rerun(error.run_id, rerun)
     return True
