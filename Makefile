@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS ?= tests
-COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
+TEST_PROCESSES ?= 3
 BENCH ?=
 
 .PHONY: demo test check format docs bench lock clean
@@ -22,7 +22,12 @@ demo: $(READY)  ## A synthetic TCS of 20,000 people, a whole night, a search and
 	@$(BIN)/tis-sync demo
 
 test: $(READY)  ## All tests; a test whose server is missing is skipped, with the reason
-	@$(BIN)/python -m pytest $(if $(filter tests,$(TESTS)),$(COVERAGE)) $(TESTS)
+ifeq ($(TESTS),tests)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not alone" --cov --cov-report= tests
+	@$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 tests
+else
+	@$(BIN)/python -m pytest $(TESTS)
+endif
 
 check: $(READY)  ## Lint, format and types
 	@$(BIN)/ruff check .

@@ -56,6 +56,21 @@ class Clock:
         self.now += timedelta(**by)
 
 
+SEARCH_SERVERS = {"search", "search_url", "elasticsearch", "opensearch"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a module run in one process, and all that use the search servers in the same one.
+
+    The indexes of the search servers have fixed names, so two tests cannot use them at once.
+    """
+    tests = [item for item in items if isinstance(item, pytest.Function)]
+    searching = {test.path for test in tests if SEARCH_SERVERS & set(test.fixturenames)}
+    for item in items:
+        group = "search" if item.path in searching else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -284,6 +284,7 @@ def test_the_demo_data_has_the_shapes_that_matter_and_is_the_same_every_time(tcs
     assert tcs.rows(t.PersonTrust, "id", "personId", "trustId") == before
 
 
+@pytest.mark.alone
 def test_data_is_inserted_if_the_server_does_not_accept_files(mariadb_tcs: World) -> None:
     frame = pl.DataFrame({"id": [1, 2], "owner": ["a", None], "rule": ["P1", 'q"\\']})
     with mariadb_tcs.database.read() as connection:

@@ -47,6 +47,7 @@ def test_a_job_is_run_with_options_and_followed_to_its_end(call: Console) -> Non
     assert runs[-1]["added"] == 100
 
 
+@pytest.mark.alone
 def test_a_button_starts_a_run_within_a_second(call: Console, s: Services) -> None:
     path = f"/api/v1/jobs/{OWNER}/runs"  # once before, because the first run of a process is slower
     wait_for(s, call("POST", path, {"dry_run": True}).json["id"])
@@ -233,6 +234,7 @@ def test_settings_are_shown_without_secrets(call: Console, s: Services) -> None:
     assert s.settings.tcs() not in json.dumps(settings)
 
 
+@pytest.mark.alone
 def test_two_hundred_viewers_follow_one_run(call: Console, s: Services) -> None:
     night = call("POST", "/api/v1/night").json["id"]
     ended: list[str] = []

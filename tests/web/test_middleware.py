@@ -70,6 +70,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(call: Console) ->
     assert answer.startswith("HTTP/1.1 413")
 
 
+@pytest.mark.alone
 def test_a_slow_client_is_dropped_and_keeps_nobody_waiting(s: Services) -> None:
     quick = s.settings.model_copy(update={"web_body_seconds": 0.5})
     with console_with(s, quick) as call:

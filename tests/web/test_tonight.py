@@ -76,6 +76,7 @@ def end_run(
     s.history.end(run.id, state, at + timedelta(seconds=seconds))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("state", ["sqlite", "postgresql"])
 def test_the_page_is_fast_after_four_hundred_days(
     state: str, idle: Services, request: pytest.FixtureRequest
