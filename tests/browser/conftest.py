@@ -144,6 +144,19 @@ def page_without_scripts(chromium: Browser) -> Iterator[Page]:
     context.close()
 
 
+# The words of labels of table cells that take more than one line.
+BROKEN_LABELS = """
+[...document.querySelectorAll(".nhsuk-table-responsive__heading")].flatMap(label => {
+  const text = label.firstChild, range = document.createRange();
+  return [...text.data.matchAll(/\\S+/g)].filter(word => {
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    return new Set([...range.getClientRects()].map(line => line.top)).size > 1;
+  }).map(word => word[0]);
+})
+"""
+
+
 def sign_in(page: Page, service: Service, name: str) -> None:
     """Sign in at the provider, as a person does."""
     page.goto(f"{service.url}/sync/")
@@ -164,3 +177,5 @@ def looks_right(page: Page) -> None:
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert overflow <= 0, f"{page.url} is {overflow} px too wide at {width} px"
+        broken = page.evaluate(BROKEN_LABELS)
+        assert broken == [], f"{page.url} breaks words of labels at {width} px"
