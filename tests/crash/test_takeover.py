@@ -185,7 +185,8 @@ def test_a_night_survives_the_death_and_the_return_of_a_worker(
         eventually(lambda: not services.history.all_active(), DEADLINE_SECONDS)
         eventually(lambda: not in_flight(services), DEADLINE_SECONDS)
         runs = services.history.children(night.id)
-        context = f"round {number}, seed {SEED}: {[(r.job, r.state, r.error) for r in runs]}"
+        everything = [services.history.get(night.id), *runs]
+        context = f"round {number}, seed {SEED}: {[(r.job, r.state, r.error) for r in everything]}"
         assert services.history.get(night.id).state == "succeeded", context
         assert Counter(r.job for r in runs) == Counter(job.name for job in JOBS), context
         assert differences(services, mariadb_tcs) == {}, context

@@ -39,16 +39,19 @@ def take(
     """
     at = _utc(now)
     values = {"lock_until": at + longest, "locked_at": at, "locked_by": owner}
+    with database.write() as connection:
+        result = connection.execute(
+            sa.update(Shedlock)
+            .where(Shedlock.c.name == name)
+            .where(sa.or_(Shedlock.c.lock_until <= at, Shedlock.c.locked_by == owner))
+            .values(values)
+        )
+    if result.rowcount:
+        return None
+    # A transaction of its own: an UPDATE that finds no row locks the gap where its row would be, so
+    # the INSERTs of several jobs would wait for each other's gaps.
     try:
         with database.write() as connection:
-            result = connection.execute(
-                sa.update(Shedlock)
-                .where(Shedlock.c.name == name)
-                .where(sa.or_(Shedlock.c.lock_until <= at, Shedlock.c.locked_by == owner))
-                .values(values)
-            )
-            if result.rowcount:
-                return None
             connection.execute(sa.insert(Shedlock).values(name=name, **values))
     except IntegrityError:
         with database.read() as connection:
