@@ -1,6 +1,7 @@
 """Registrations and claims: a worker that comes back keeps what it began since, and only that."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_claim_ends_when_the_worker_comes_back(services: Services) -> None:
     assert not services.workers.holds_claim("other", services.worker_id)
 
 
-@pytest.mark.parametrize("began", ["before it came back", "after it came back"])
+@pytest.mark.parametrize("began", ["before it came back", "meanwhile", "after it came back"])
 def test_a_worker_that_comes_back_puts_back_only_what_it_began_before(
     services: Services, began: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,10 +82,23 @@ def test_a_worker_that_comes_back_puts_back_only_what_it_began_before(
 
     monkeypatch.setattr(turn, "wait_for_turn", waiting)
     run = request(services, TRUSTS)
-    start_runs(services, [run.id])
-    eventually(lambda: (status := DBOS.get_workflow_status(run.id)) and status.status == "PENDING")
+
+    def begin() -> None:
+        start_runs(services, [run.id])
+        eventually(lambda: (row := DBOS.get_workflow_status(run.id)) and row.status == "PENDING")
+
+    def register(s: Services, *, schedules: bool) -> None:
+        begin()
+        register_worker(s, schedules=schedules)
+        monkeypatch.setattr(cluster, "time", time)
+
+    register_worker = cluster.register_worker
+    if began == "meanwhile":
+        monkeypatch.setattr(cluster, "register_worker", register)
+    else:
+        begin()
     claimed(services)
-    if began.startswith("after"):
+    if began != "before it came back":
         monkeypatch.setattr(cluster, "time", _Epoch)
     cluster.refresh_heartbeat(services, schedules=False)
     lines = [line.text for line in services.history.lines(run.id)]

@@ -222,8 +222,8 @@ def refresh_heartbeat(services: Services, *, schedules: bool) -> None:
     """
     assert services.registration is not None
     if not services.workers.beat(services.worker_id, services.registration):
-        services.returned_at = time.time()
         register_worker(services, schedules=schedules)
+        services.returned_at = time.time()  # what began until now may have the old registration
     if services.returned_at is None:
         return
     requeued = _requeue(services.worker_id, DBOS, begun_before=services.returned_at)
