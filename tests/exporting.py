@@ -30,16 +30,18 @@ def export(
     s: Services, *deaneries: str, file_type: FileType = FileType.APP, **values: Any
 ) -> list[Command]:
     """Request commands, as `tis-sync esr export` does, and wait until they have ended."""
-    commands = Commands(s.state)
-    requested = [
-        commands.request(
-            file_type=file_type, deanery=deanery, trigger=Trigger.MANUAL, requested_by="test",
-            now=s.clock(), **({"day": s.clock().date()} | values),
-        )
-        for deanery in deaneries
-    ]  # fmt: skip
-    start_commands(s, requested)
+    requested = [start(s, deanery, file_type, **values) for deanery in deaneries]
     return wait_until_ended(s, [command.id for command in requested])
+
+
+def start(s: Services, deanery: str, file_type: FileType = FileType.APP, **values: Any) -> Command:
+    """Request a command, and have it carried out."""
+    command = Commands(s.state).request(
+        file_type=file_type, deanery=deanery, trigger=Trigger.MANUAL, requested_by="test",
+        now=s.clock(), **({"day": s.clock().date()} | values),
+    )  # fmt: skip
+    start_commands(s, [command])
+    return command
 
 
 def wait_until_ended(s: Services, ids: list[str]) -> list[Command]:

@@ -20,7 +20,7 @@ from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.messaging import monitor as messaging_monitor
 from tis_sync.esr.messaging.consumer import consuming
-from tis_sync.execution import job_lock, workflow
+from tis_sync.execution import job_lock, recovery, workflow
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 from tis_sync.workers import cluster, handover, monitor, schedule
@@ -74,7 +74,7 @@ COMPONENTS = Components(
         ),
     ),
     recoveries=(
-        workflow.recover_runs,
+        recovery.recover_runs,
         job_lock.prolong_java_locks,
         cluster.drop_workspaces,
         export_workflow.recover_commands,

@@ -35,7 +35,7 @@ from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.export.explain import explain
 from tis_sync.esr.export.monitor import check_export
-from tis_sync.esr.export.workflow import recover_commands, request_day, start_commands
+from tis_sync.esr.export.workflow import request_day, start_commands
 from tis_sync.esr.files.store import find_files, read_contents
 from tis_sync.esr.records import RecordState, find_records, record_history, records_at_risk
 from tis_sync.runs.run import Trigger
@@ -396,24 +396,3 @@ def test_a_placement_added_for_tomorrow_opens_an_alarm_at_once(
         embedded_tcs.execute(sa.delete(tcs.Placement))
         generate(s)
         assert [a.kind for a in s.alarms.open_alarms() if a.kind == TOO_LATE] == []
-
-
-def test_a_command_whose_workflow_ended_without_it_is_dead_and_can_be_retried(
-    settings: Settings, embedded_tcs: World
-) -> None:
-    """As if its process had died between the two."""
-    embedded_tcs.fill(starters(2, ("WES",)))
-    clock = Clock()
-    with working(settings, clock) as s:
-        (command,) = export(s, "WES")
-        state = sa.update(t.command).where(t.command.c.id == command.id)
-        with s.state.write() as connection:
-            connection.execute(state.values(state=CommandState.RUNNING, finished_at=None))
-        clock.forward(minutes=1)
-        recover_commands(s)
-        (dead,) = Commands(s.state).many([command.id])
-        assert dead.state == CommandState.DEAD
-        assert "before the command did" in (dead.error or "")
-        start_commands(s, [Commands(s.state).revive(command.id)])
-        assert [c.state for c in wait_until_ended(s, [command.id])] == [CommandState.DONE]
-        check_consistency(s, embedded_tcs)

@@ -30,7 +30,16 @@ from tests.verifying import differences
 from tests.world import World
 from tis_sync.demo import generate as demo
 from tis_sync.demo.legacy_state import legacy_tables
-from tis_sync.execution import build, in_place, judgement, partitions, preparation, turn, workflow
+from tis_sync.execution import (
+    build,
+    in_place,
+    judgement,
+    partitions,
+    preparation,
+    recovery,
+    turn,
+    workflow,
+)
 from tis_sync.execution.workflow import start_runs
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs import end
@@ -106,7 +115,7 @@ def broken(
     """Services whose every connection goes through a relay, and others that look at the outcome."""
     demo.generate(mariadb_tcs.database, demo.Size(200), TODAY, legacy_tables)
     monkeypatch.setattr(workflow, "RETRY_SECONDS", (0.5,) * 12)
-    monkeypatch.setattr(workflow, "ORPHAN_SECONDS", 2.0)
+    monkeypatch.setattr(recovery, "ORPHAN_SECONDS", 2.0)
     search = search_url("elasticsearch")
     product, _, address = search.partition("+")
     channel = HTTPServer(("127.0.0.1", 0), _Channel)

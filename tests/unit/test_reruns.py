@@ -1,12 +1,10 @@
 """Retries, resumed runs and reruns: nothing of an earlier attempt is applied, lost or approved."""
 
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from dbos import DBOS, EnqueueOptions
 
 from tests.conftest import NOW, TODAY
 from tests.demo_runs import (
@@ -21,9 +19,7 @@ from tests.demo_runs import (
 from tests.running import run_job, run_night, ticking, wait_for, working
 from tests.world import World
 from tis_sync import actions
-from tis_sync.alarms.catalogue import FAILED
-from tis_sync.durable.tables import client
-from tis_sync.errors import TisSyncError, UnreachableError, UsageError
+from tis_sync.errors import UnreachableError, UsageError
 from tis_sync.execution import partitions, preparation, progress, requests, workflow
 from tis_sync.jobs.catalogue import JOB_BY_NAME
 from tis_sync.reconcile import table_apply
@@ -124,61 +120,6 @@ def test_a_resumed_run_has_a_follow_up_although_that_of_its_first_attempt_is_act
     assert request_child(services, job, resumed, Trigger.FOLLOW_UP)
     (second,) = end_run(services, first.id, RunState.SUCCEEDED, None)
     assert services.history.get(second).job == INDEX
-
-
-def test_a_run_that_cannot_be_recovered_does_not_keep_others_from_it(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workflow, "ORPHAN_SECONDS", -1.0)
-    broken, other = request(services, INDEX), request(services, STATUS)
-    status = DBOS.get_workflow_status
-
-    def unknown(workflow_id: str) -> Any:
-        if workflow_id == broken.id:
-            raise UnreachableError("The state database does not answer.")
-        return status(workflow_id)
-
-    monkeypatch.setattr(DBOS, "get_workflow_status", unknown)
-    with pytest.raises(TisSyncError, match=f"{broken.id[:8]} of {INDEX}"):
-        workflow.recover_runs(services)
-    assert wait_for(services, other.id)[0].state == RunState.SUCCEEDED
-
-
-def test_a_run_that_an_earlier_version_has_begun_ends_with_an_explanation(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workflow, "ORPHAN_SECONDS", -1.0)
-    old = request(services, STATUS)
-    options = EnqueueOptions(
-        workflow_name=workflow.RUN_JOB.name,
-        queue_name=workflow.RUNS_QUEUE,
-        workflow_id=old.id,
-        app_version="2",
-    )
-    with client(services.settings) as dbos:
-        dbos.enqueue(options, old.id)
-    workflow.recover_runs(services)
-    ended = services.history.get(old.id)
-    assert ended.state == RunState.FAILED
-    assert ended.error == "It was begun by an earlier version of tis-sync; run it again."
-    (alarm,) = services.alarms.open_alarms()
-    assert (alarm.kind, alarm.subject) == (FAILED, STATUS)
-    assert (status := DBOS.get_workflow_status(old.id))
-    assert status.status == "CANCELLED"  # no worker of that version takes it up
-    assert run_job(services, STATUS, follow_ups=False)[0].state == RunState.SUCCEEDED
-
-
-@pytest.mark.parametrize(("version", "is_alive"), [("2", True), ("999", False), (None, False)])
-def test_a_run_of_a_living_worker_or_of_a_later_version_is_left_alone(
-    services: Services, monkeypatch: pytest.MonkeyPatch, version: str | None, is_alive: bool
-) -> None:
-    monkeypatch.setattr(workflow, "ORPHAN_SECONDS", -1.0)
-    run = request(services, STATUS)
-    executor = services.worker_id if is_alive else "gone"
-    status = SimpleNamespace(status="PENDING", app_version=version, executor_id=executor)
-    monkeypatch.setattr(DBOS, "get_workflow_status", lambda _: status)
-    workflow.recover_runs(services)
-    assert services.history.get(run.id).is_active
 
 
 def test_a_held_run_for_a_past_day_is_approved_although_a_later_run_succeeded(

@@ -18,7 +18,15 @@ from tis_sync import actions
 from tis_sync.alarms.catalogue import FAILED, OVERDUE, SLOW
 from tis_sync.app import command_session
 from tis_sync.errors import DeliveryError, LockedError, UsageError
-from tis_sync.execution import build, job_lock, partitions, preparation, requests, workflow
+from tis_sync.execution import (
+    build,
+    job_lock,
+    partitions,
+    preparation,
+    recovery,
+    requests,
+    workflow,
+)
 from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.jobs.person_index import PERSONS
@@ -315,7 +323,7 @@ def test_a_schedule_is_satisfied_by_a_run_that_has_not_begun(services: Services)
 def test_however_a_run_ends_its_lock_build_and_follow_ups_are_settled(
     settings: Settings, embedded_tcs: World, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow, "ORPHAN_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "ORPHAN_SECONDS", -1.0)
     job, now = job_named(INDEX), NOW
     with working(settings.model_copy(update={"java_shedlock": True})) as services:
         run = request(services, INDEX)
@@ -330,8 +338,8 @@ def test_however_a_run_ends_its_lock_build_and_follow_ups_are_settled(
         if ending == "cancelled":
             workflow.cancel(services, run.id)
         else:
-            monkeypatch.setattr(DBOS, "get_workflow_status", lambda _: _Status("ERROR"))
-            workflow.recover_runs(services)
+            monkeypatch.setattr(DBOS, "get_workflow_status", lambda _: _Status("SUCCESS"))
+            recovery.recover_runs(services)
         assert not services.history.get(run.id).is_active
         assert not services.search().exists(PERSONS, building)
         assert services.alarms.open_alarms() == [
@@ -363,7 +371,7 @@ def test_what_could_not_be_cleared_away_at_the_end_is_cleared_away_later(
         patched.setattr(EmbeddedEngine, "drop", refused)
         workflow.cancel(services, run.id)
     assert services.search().exists(PERSONS, building)
-    workflow.recover_runs(services)
+    recovery.recover_runs(services)
     assert not services.search().exists(PERSONS, building)
     assert services.history.to_clean_up() == []
 
@@ -413,7 +421,7 @@ def test_a_step_that_takes_the_lock_while_its_run_is_cancelled_has_it_freed_late
         monkeypatch.setattr(shedlock, "take", cancelled_before)
         job_lock.hold_java_lock(services, services.history.get(run.id))
         assert shedlock.take(embedded_tcs.database, lock, "java", later, timedelta(1)) is not None
-        workflow.recover_runs(services)
+        recovery.recover_runs(services)
     assert shedlock.take(embedded_tcs.database, lock, "java", later, timedelta(1)) is None
 
 

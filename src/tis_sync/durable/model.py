@@ -6,7 +6,8 @@ from typing import Any
 
 # The states of workflows in DBOS.
 UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
-FINISHED = ["SUCCESS", "ERROR"]
+FAILED = "ERROR"
+FINISHED = ["SUCCESS", FAILED]
 CANCELLED = ["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 OWNER_MARK = "@"  # in the name of a queue: what follows is the id of the only process it is for
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from dbos import DBOS, WorkflowStatus
+from dbos import DBOS
 
-from tis_sync.durable.engine import WORKFLOW_VERSION
-from tis_sync.durable.model import UNFINISHED, Queue, Workflow
+from tis_sync.durable.model import Queue, Workflow
 from tis_sync.durable.tables import client
 from tis_sync.errors import (
     HeldError,
@@ -38,7 +37,6 @@ from tis_sync.execution import (
 from tis_sync.execution.judgement import Decision
 from tis_sync.execution.preparation import Mode
 from tis_sync.jobs.catalogue import job_named
-from tis_sync.logs import reason_of, report
 from tis_sync.runs import end
 from tis_sync.runs.partition import PartitionResult
 from tis_sync.runs.request import days_of
@@ -51,9 +49,7 @@ from tis_sync.tcs.key_ranges import KeyRange
 RUNS_QUEUE = "tis_sync_runs"
 PARTITIONS_QUEUE = "tis_sync_partitions"
 RUNS_PER_WORKER = 64  # runs mostly wait; the heavy work is in the partitions queue
-ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
 CANCELLED = "cancelled by a person"
-OUTDATED = "It was begun by an earlier version of tis-sync; run it again."
 RESULT_POLL_SECONDS = 0.1  # how often a run checks for the results of its partitions
 MOST_REBUILDS = 3  # builds in a row that changes in TCS may spoil
 # Waits before the retries of a run that nobody is waiting for; after the last retry it has failed.
@@ -266,53 +262,6 @@ def resume(services: Services, run_id: str) -> Run:
     run = services.history.reopen(run.id, as_of)
     start(services, run)
     return run
-
-
-def recover_runs(services: Services) -> None:
-    """Queue runs that were requested but never queued; end runs whose workflow has ended.
-
-    A process that dies between two statements can leave either behind. A run that cannot be
-    recovered does not keep the others from it.
-
-    Raises:
-        TisSyncError: runs that could not be recovered; the next call tries again.
-
-    """
-    failures = []
-    for run in services.history.all_active():
-        if (services.clock() - run.created_at).total_seconds() < ORPHAN_SECONDS:
-            continue
-        try:
-            _recover(services, run)
-        except Exception as error:  # noqa: BLE001  reported below
-            report("run not recovered", error, run=run.id[:8])
-            failures.append(f"{run.id[:8]} of {run.job}: {reason_of(error)}")
-    for run in services.history.to_clean_up():
-        end.clean_up(services, run)
-    if failures:
-        raise TisSyncError(f"Runs could not be recovered: {'; '.join(failures)}")
-
-
-def _recover(services: Services, run: Run) -> None:
-    status = DBOS.get_workflow_status(run.workflow_id)
-    if status is None:
-        start(services, run)
-    elif status.status not in UNFINISHED:
-        state = RunState.CANCELLED if status.status == "CANCELLED" else RunState.FAILED
-        error = f"its workflow ended with {status.status} before the run did"
-        start_runs(services, end.end_run(services, run.id, state, error))
-    elif _is_outdated(services, status):
-        with client(services.settings) as dbos:
-            dbos.cancel_workflows([run.workflow_id], cancel_children=True)
-        start_runs(services, end.end_run(services, run.id, RunState.FAILED, OUTDATED))
-
-
-def _is_outdated(services: Services, status: WorkflowStatus) -> bool:
-    """Whether an unfinished workflow is of an earlier version, so that no worker resumes it."""
-    version = status.app_version
-    if version is None or (version.isdigit() and int(version) >= int(WORKFLOW_VERSION)):
-        return False
-    return status.executor_id not in services.workers.alive(all_processes=True)
 
 
 RUN_JOB = Workflow("tis_sync.run_job", run_job, RUNS_QUEUE)

@@ -279,6 +279,17 @@ class History(RunQueries):
             )
         return self.get(run.id)
 
+    def begin_again(self, run: Run) -> bool:
+        """Give an active run a new workflow and a new build; False if that has happened already."""
+        own = t.run.c
+        with self._state.write() as connection:
+            begun = connection.execute(
+                sa.update(t.run)
+                .where(own.id == run.id, own.recoveries == run.recoveries, IS_ACTIVE)
+                .values(recoveries=own.recoveries + 1, attempt=own.attempt + 1)
+            )
+        return bool(begun.rowcount)
+
     def end_attempt(self, run_id: str, attempt: int, waits_because: str | None = None) -> int:
         """Record that the run begins again; return the number of the next attempt.
 

@@ -146,6 +146,7 @@ class Run:
     past_day: bool
     attempt: int
     restarts: int
+    recoveries: int
 
     @property
     def is_active(self) -> bool:
@@ -172,8 +173,9 @@ class Run:
 
     @property
     def workflow_id(self) -> str:
-        """The id of the workflow that carries the run out; a resumed run gets a new one."""
-        return self.id if not self.restarts else f"{self.id}-{self.restarts}"
+        """The id of the workflow that carries out the run; one that begins again has a new one."""
+        earlier = self.restarts + self.recoveries
+        return self.id if not earlier else f"{self.id}-{earlier}"
 
     @property
     def builds(self) -> list[str]:
@@ -235,6 +237,7 @@ def queued_row(
         "active_job": None if options.dry_run else job,
         "attempt": 0,
         "restarts": 0,
+        "recoveries": 0,
         "needs_cleanup": False,
         "created_at": now,
         "partitions_done": 0,
@@ -272,4 +275,5 @@ def run_from_row(row: dict[str, Any]) -> Run:
         past_day=row["past_day"],
         attempt=row["attempt"],
         restarts=row["restarts"],
+        recoveries=row["recoveries"],
     )

@@ -44,6 +44,8 @@ run = Table(
     Column("past_day", sa.Boolean, nullable=False, server_default=sa.false()),
     Column("attempt", Integer, nullable=False, server_default="0"),  # failed builds before this one
     Column("restarts", Integer, nullable=False, server_default="0"),  # how often it was resumed
+    # How often it began again because its workflow had ended with an error.
+    Column("recoveries", Integer, nullable=False, server_default="0"),
     # Whether the run may hold a lock or a half-built index that its end must clear away.
     Column("needs_cleanup", sa.Boolean, nullable=False, server_default=sa.false()),
     Column("created_at", UtcDateTime, nullable=False, index=True),

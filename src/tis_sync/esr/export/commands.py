@@ -196,6 +196,18 @@ class Commands:
             raise UsageError(f"Command {command.id[:8]} is {command.state}, not dead.")
         return self.get(command.id)
 
+    def begin_again(self, command: Command) -> Command | None:
+        """Queue a command with a new workflow; None if that, or its end, has happened already."""
+        own = t.command.c
+        with self._state.write() as connection:
+            queued = connection.execute(
+                sa.update(t.command)
+                .where(own.id == command.id, own.attempts == command.attempts)
+                .where(own.state.in_((CommandState.QUEUED, CommandState.RUNNING)))
+                .values(state=CommandState.QUEUED, attempts=own.attempts + 1)
+            )
+        return self.get(command.id) if queued.rowcount else None
+
     def with_key(self, keys: Sequence[str]) -> list[Command]:
         """The commands with these keys."""
         return self._all(sa.select(t.command).where(t.command.c.key.in_(keys)))

@@ -16,7 +16,7 @@ import polars as pl
 from dbos import DBOS
 
 from tis_sync.alarms.catalogue import EXPORT_FAILED
-from tis_sync.durable.model import UNFINISHED, Queue, Schedule, Workflow
+from tis_sync.durable.model import FAILED, UNFINISHED, Queue, Schedule, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.applicants.generations import refresh_records
@@ -47,6 +47,9 @@ COMMANDS_PER_WORKER = 4  # a command mostly waits for TCS and for the destinatio
 # A command that was requested this long ago and is still queued may have no workflow, because the
 # process that requested it has died.
 UNSTARTED_SECONDS = 10.0
+# How often a command begins again because its workflow has ended with an error. That happens if the
+# state database is away for long; anything else probably happens again.
+MOST_RECOVERIES = 3
 
 
 def export(s: Services, command_id: str) -> CommandState:
@@ -308,24 +311,35 @@ def request_day(
 
 
 def recover_commands(s: Services) -> None:
-    """Start commands that were never queued; end commands whose workflow has ended.
+    """Start commands that were never queued; begin or end those whose workflow has ended.
 
-    A process that dies between two statements can leave either behind.
+    A process that dies between two statements can leave either behind. A workflow ends before its
+    command if the state database is away for long.
     """
+    for command in Commands(s.state).in_state(CommandState.QUEUED, CommandState.RUNNING):
+        if s.clock() - command.created_at >= timedelta(seconds=UNSTARTED_SECONDS):
+            _recover(s, command.id)
+
+
+def _recover(s: Services, command_id: str) -> None:
+    workflows = DBOS.list_workflows(
+        workflow_id_prefix=workflow_prefix(command_id), load_input=False, load_output=False
+    )
+    if any(workflow.status in UNFINISHED for workflow in workflows):
+        return
     commands = Commands(s.state)
-    for command in commands.in_state(CommandState.QUEUED, CommandState.RUNNING):
-        if s.clock() - command.created_at < timedelta(seconds=UNSTARTED_SECONDS):
-            continue
-        if command.state == CommandState.QUEUED:
-            start_commands(s, [command])
-            continue
-        unfinished = DBOS.list_workflows(
-            workflow_id_prefix=workflow_prefix(command.id),
-            status=UNFINISHED,
-            load_input=False,
-            load_output=False,
-        )
-        # Ask again: the command ends before its workflow does.
-        if not unfinished and commands.get(command.id).state == CommandState.RUNNING:
-            error = "its workflow ended before the command did"
-            end_command(s, command.id, CommandState.DEAD, error)
+    command = commands.get(command_id)  # asked now, because it ends before its workflow does
+    if command.state not in {CommandState.QUEUED, CommandState.RUNNING}:
+        return
+    known = {workflow.workflow_id for workflow in workflows}
+    failed = [workflow for workflow in workflows if workflow.status == FAILED]
+    if command.state == CommandState.QUEUED and command.workflow_id not in known:
+        start_commands(s, [command])
+    elif failed and len(failed) <= MOST_RECOVERIES:
+        again = commands.begin_again(command)
+        if again is not None:
+            get().warning("export begins again", command=command.id[:8], deanery=command.deanery)
+            start_commands(s, [again])
+    else:
+        error = "its workflow ended before the command did"
+        end_command(s, command_id, CommandState.DEAD, error)
