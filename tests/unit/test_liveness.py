@@ -8,13 +8,16 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
+from tests.conftest import NOW
 from tests.demo_runs import TRUSTS, request, services, settings
-from tests.running import wait_for, working
+from tests.running import ticking, wait_for, working
 from tests.waiting import eventually
-from tis_sync.durable.engine import launch
+from tis_sync.durable.engine import Engine, launch
 from tis_sync.execution import turn
-from tis_sync.execution.workflow import start_runs
-from tis_sync.runs.run import RunState
+from tis_sync.execution.workflow import start_night, start_runs
+from tis_sync.jobs.catalogue import JOBS
+from tis_sync.runs.request import request_night
+from tis_sync.runs.run import RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
 from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
@@ -33,17 +36,47 @@ def test_a_worker_is_registered_before_it_takes_any_work(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registered: list[tuple[str | None, list[str]]] = []
+    other = Services(settings, ticking(NOW))
 
-    def launching(given: Settings, s: Services, *rest: Any, **named: Any) -> Any:
-        registered.append((s.registration, s.workers.alive(all_processes=True)))
-        assert s.workers.alive() == []  # it cannot do what others would leave to it
-        return launch(given, s, *rest, **named)
+    def launching(engine: Engine) -> None:
+        registered.append((_registration(other), other.workers.alive(all_processes=True)))
+        assert other.workers.alive() == []  # it cannot do what others would leave to it
+        launch(engine)
 
     monkeypatch.setattr(cluster, "launch", launching)
     with working(settings, scheduler=True) as s:
         assert registered == [(s.registration, [s.worker_id])]
         assert s.registration is not None
         assert s.workers.alive() == [s.worker_id]
+    other.close()
+
+
+def _registration(s: Services) -> str | None:
+    with s.state.read() as connection:
+        return connection.scalar(sa.select(t.worker.c.registration))
+
+
+def test_work_that_waits_for_a_worker_is_carried_out_while_the_worker_still_starts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = settings.model_copy(update={"partition_keys": 64})
+    with working(several):
+        pass  # now the tables of DBOS exist
+    waiting = Services(several, ticking(NOW))
+    night = request_night(waiting, trigger=Trigger.START, requested_by="t", options=RunOptions())
+    start_night(waiting, night.id)
+
+    def launching(engine: Engine) -> None:
+        launch(engine)
+        eventually(lambda: not waiting.history.all_active())
+
+    monkeypatch.setattr(cluster, "launch", launching)
+    with working(several):
+        runs = [waiting.history.get(night.id), *waiting.history.children(night.id)]
+        assert {run.error for run in runs} == {None}
+        steps = DBOS.list_workflow_steps(night.id)
+        assert len([step for step in steps if step["child_workflow_id"]]) == len(JOBS)
+    waiting.close()
 
 
 def test_a_process_that_cannot_start_leaves_no_registration(

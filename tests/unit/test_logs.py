@@ -18,7 +18,7 @@ from dbos import DBOS
 
 from tis_sync import logs
 from tis_sync.db.database import connect
-from tis_sync.durable.engine import launch
+from tis_sync.durable.engine import launch, register
 from tis_sync.durable.model import Queue, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError, UsageError
@@ -83,7 +83,8 @@ def in_a_step(_services: object) -> None:
 def run_workflow(tmp_path: Path, function: Callable[[object], None]) -> BaseException:
     """Carry out a workflow that fails; return its error."""
     workflow = Workflow("test_logs.fails", function, QUEUE.name)
-    engine = launch(Settings(home=tmp_path), None, "test", [workflow], (QUEUE,))
+    engine = register(Settings(home=tmp_path), None, "test", [workflow], (QUEUE,))
+    launch(engine)
     try:
         with pytest.raises(TisSyncError) as raised:
             engine.enqueue(workflow).get_result()

@@ -148,7 +148,7 @@ class Engine:
         )
 
 
-def launch(
+def register(
     settings: Settings,
     services: Any,
     worker_id: str,
@@ -157,7 +157,7 @@ def launch(
     *,
     alone: bool = False,
 ) -> Engine:
-    """Register the workflows, and start DBOS in this process. It only serves the given queues.
+    """Configure DBOS in this process, and register the workflows; `launch` then starts it.
 
     Args:
         settings: the configuration; it names the database in which DBOS stores workflows.
@@ -183,7 +183,7 @@ def launch(
         }
     )
     work = Work()
-    engine = Engine(
+    return Engine(
         {
             w.name: DBOS.workflow(name=w.name)(_bind(w.function, services, work))
             for w in all_workflows
@@ -194,16 +194,22 @@ def launch(
         owner=worker_id if alone else None,
         work=work,
     )
-    DBOS.listen_queues([engine.queue_name(queue.name) for queue in queues])
+
+
+def launch(engine: Engine) -> None:
+    """Start DBOS in this process; it only serves the queues of the engine.
+
+    Work may begin before this returns.
+    """
+    DBOS.listen_queues([engine.queue_name(queue.name) for queue in engine.queues])
     DBOS.launch()
-    for queue in queues:
+    for queue in engine.queues:
         DBOS.register_queue(
             engine.queue_name(queue.name),
             worker_concurrency=queue.per_worker,
             partition_concurrency=queue.per_partition,
             polling_interval_sec=BUSY_POLL_SECONDS,
         )
-    return engine
 
 
 def shut_down(engine: Engine, wait_seconds: int) -> None:
@@ -213,7 +219,7 @@ def shut_down(engine: Engine, wait_seconds: int) -> None:
     other processes resume them.
 
     Args:
-        engine: what `launch` returned.
+        engine: what `register` returned.
         wait_seconds: how long to wait for running workflows.
 
     """

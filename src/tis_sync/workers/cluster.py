@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSClient
 
 from tis_sync import logs
 from tis_sync.alarms.monitoring import Task, beating, running_tasks
-from tis_sync.durable.engine import Engine, launch, shut_down
+from tis_sync.durable.engine import Engine, launch, register, shut_down
 from tis_sync.durable.model import Queue, Schedule, Workflow, owner_of_queue, shared_queue
 from tis_sync.durable.tables import client
 from tis_sync.execution.workflow import RUNS_QUEUE
@@ -92,7 +92,7 @@ def session(
         logs.to_history(lambda run, level, text: history.log(run, services.clock(), level, text))
         stack.callback(logs.to_history, None)
         wait_seconds = settings.shutdown_wait_seconds * scheduler
-        services.engine = stack.enter_context(
+        engine = stack.enter_context(
             engine_running(components, services, wait_seconds, schedules=scheduler)
         )
         take_over_stale(services, all_others=settings.embedded_state)
@@ -100,7 +100,7 @@ def session(
             recover(services)
         stack.enter_context(services.delivering(is_worker=scheduler))
         if scheduler:
-            services.engine.apply_schedules(components.schedules(settings))
+            engine.apply_schedules(components.schedules(settings))
             schedule.start_night_if_due(services)
             for consumer in components.consumers:
                 stack.enter_context(consumer(services))
@@ -130,7 +130,7 @@ def engine_running(
         services: settings, clock and servers.
         wait_seconds: see `shut_down`.
         schedules: whether the process starts jobs at their scheduled times.
-        alone: see `launch`.
+        alone: see `register`.
 
     """
     register_worker(services, schedules=False)
@@ -138,7 +138,7 @@ def engine_running(
     beat = partial(refresh_heartbeat, services, schedules=schedules)
     try:
         with beating(services.settings.heartbeat_seconds, beat):
-            engine = launch(
+            engine = register(
                 services.settings,
                 services,
                 services.worker_id,
@@ -146,10 +146,13 @@ def engine_running(
                 components.queues(services.settings),
                 alone=alone,
             )
+            if not alone:  # before work begins: a workflow requests others through the engine
+                services.engine = engine
             deregister = partial(deregister_worker, services)
-            if schedules:  # only now: a worker with schedules does what others leave to it
-                services.workers.start_schedules(services.worker_id)
             try:
+                launch(engine)
+                if schedules:  # only now: a worker with schedules does what others leave to it
+                    services.workers.start_schedules(services.worker_id)
                 yield engine
             finally:
                 shut_down(engine, wait_seconds)
