@@ -59,6 +59,7 @@ class Clock:
 SEARCH_SERVERS = {"search", "search_url", "elasticsearch", "opensearch"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let a module run in one process, and all that use the search servers in the same one.
 
