@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import httpx2
+from filelock import FileLock
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -57,12 +58,7 @@ def provider(home: Path) -> Iterator[OidcProvider]:
     if node is None or npm is None:
         absent("no Node.js with npm, for a sign-in provider")
         raise AssertionError
-    library = FOLDER / "node_modules/oidc-provider/lib/index.js"
-    if not library.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "package.json").write_text("{}")
-        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
-        subprocess.run(command, cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+    library = installed_library(npm)
     port, console = free_port(), free_port()
     key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, private=True, auto_kid=True)
     created = OidcProvider(f"http://127.0.0.1:{port}", console, key)
@@ -90,6 +86,23 @@ def provider(home: Path) -> Iterator[OidcProvider]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def installed_library(npm: str) -> Path:
+    """Install the provider, unless it is there already, and return its main module."""
+    library = FOLDER / "node_modules/oidc-provider/lib/index.js"
+    FOLDER.parent.mkdir(exist_ok=True)
+    with FileLock(FOLDER.with_suffix(".lock")):  # several processes run tests
+        if not library.exists():
+            new = FOLDER.with_suffix(".new")
+            for folder in (new, FOLDER):  # what a process has left that was killed
+                shutil.rmtree(folder, ignore_errors=True)
+            new.mkdir()
+            (new / "package.json").write_text("{}")
+            command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
+            subprocess.run(command, cwd=new, check=True, stdout=subprocess.DEVNULL)
+            new.rename(FOLDER)
+    return library
 
 
 def sign_in(client: httpx2.Client, url: str, name: str) -> httpx2.Response:
