@@ -26,6 +26,13 @@ class UsageError(TisSyncError):
     exit_code = 2
 
 
+class PreviewNeededError(UsageError):
+    """The request cannot be undone, and the caller has not confirmed what it would do.
+
+    It is confirmed with the number that the preview shows.
+    """
+
+
 class NotFoundError(UsageError):
     """The caller named something that does not exist: a job, a run, a file."""
 

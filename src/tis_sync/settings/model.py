@@ -5,13 +5,14 @@ Settings are read from environment variables with the prefix `TIS_SYNC_` (`tcs_u
 all data is in the folder `home`.
 """
 
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tis_sync.iso_day import IsoDay, iso_day
 
 PREFIX = "TIS_SYNC_"
 FILE = ".env"
@@ -202,12 +203,18 @@ class Settings(BaseSettings):
     esr_generate_minutes: int = Field(
         15, ge=1, le=59, description="How often records are refreshed. In minutes."
     )
+    esr_export_days: int = Field(
+        31,
+        ge=0,
+        description="Files can be requested for today and for this many days before. Nothing is "
+        "exported into a file of an earlier day. In days.",
+    )
     esr_last_numbers: dict[str, int] = Field(
         default_factory=dict,
         description="The last number that the previous exporter used, for each file type: "
         '{"APP": 4711}. Ignored after the first file of tis-sync.',
     )
-    esr_notifications_since: date | None = Field(
+    esr_notifications_since: IsoDay | None = Field(
         None,
         description="The previous exporter sent the notifications made before this day "
         "(YYYY-MM-DD).",
@@ -344,7 +351,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_override(cls, value: str) -> str:
         if value.upper() not in {"ANY", "NONE"}:
-            date.fromisoformat(value)
+            iso_day(value)
         return value
 
     @property

@@ -24,6 +24,7 @@ from tis_sync.esr.calendar import EXPORT_AT, due, london_day
 from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
 from tis_sync.esr.export.events import write_events
+from tis_sync.esr.export.preview import oldest_day
 from tis_sync.esr.export.tcs_events import report_exports
 from tis_sync.esr.files import numbering
 from tis_sync.esr.files.destination import Destination
@@ -116,6 +117,8 @@ def claim(s: Services, command_id: str) -> str:
         made_before=due(command.file_type, command.day) if is_scheduled else None,
         last_number=s.settings.esr_last_numbers.get(command.file_type, 0),
         rows=None if is_applicants else _notifications(s, command),
+        # A command may have waited, or been dead, for longer than its day may be exported.
+        oldest=oldest_day(s.settings, london_day(s.clock())),
     )
     commands.note(command_id, file=file.name)
     return file.name

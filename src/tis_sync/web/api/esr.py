@@ -27,6 +27,7 @@ from tis_sync.esr.records import (
     find_records,
     records_at_risk,
 )
+from tis_sync.iso_day import IsoDay
 from tis_sync.web.api.schemas import PAGE, After, Key, Limit, Page
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater
 from tis_sync.web.problems import PROBLEMS
@@ -99,7 +100,7 @@ class ExportRequest(BaseModel):
         None, description="Codes of deaneries. Default: all thirteen.", max_length=len(DEANERIES)
     )
     type: str = Field("app", description=f"One of: {TYPE_NAMES}.")
-    day: date | None = Field(None, description="The day of the files. Default: today.")
+    day: IsoDay | None = Field(None, description="The day of the files. Default: today.")
     new: bool = Field(
         False, description="Make a file with a new number for what is unsent, even if the day has "
         "a file."
@@ -137,7 +138,7 @@ def at_risk(s: Servers) -> list[RecordDetails]:
 @router.get("/files")
 def files(
     s: Servers,
-    day: date | None = None,
+    day: IsoDay | None = None,
     deanery: str | None = None,
     type: Annotated[str | None, Query()] = None,  # noqa: A002  the name in the URL
     limit: Limit = PAGE,

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
@@ -17,6 +17,7 @@ from tis_sync.esr.files.numbering import File
 from tis_sync.esr.files.store import find_files, get_file, read_contents
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.records import RecordState, count_records, find_records, records_at_risk
+from tis_sync.iso_day import IsoDay
 from tis_sync.runs.services import Services
 from tis_sync.web.dependencies import Servers, Updater, Viewer
 from tis_sync.web.pages.common import Checkbox, Key, redirect
@@ -44,7 +45,7 @@ def show(
     request: Request,
     s: Servers,
     user: Viewer,
-    day: date | None = None,
+    day: IsoDay | None = None,
     placement: Annotated[str, Query(max_length=20)] = "",
 ) -> HTMLResponse:
     """The page."""
@@ -112,7 +113,7 @@ def export(
     user: Updater,
     deanery: Annotated[str, Form()],
     type_: Annotated[str, Form(alias="type")] = "app",
-    day: Annotated[date | None, Form()] = None,
+    day: Annotated[IsoDay | None, Form()] = None,
     new: Checkbox = False,
     key: Key = None,
 ) -> RedirectResponse:
