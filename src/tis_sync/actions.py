@@ -151,8 +151,8 @@ def export(
         day: the day of the files (Europe/London). None: today.
         new: export what is unsent under a new number, even if the day already has a file.
         previewed: the number of records in the preview that the caller has seen (see
-            `tis_sync.esr.export.preview`); required for another day than today, except in a message:
-            no person waits for its answer.
+            `tis_sync.esr.export.preview`). Required for another day than today, except in a
+            message, whose sender cannot see one.
         key: idempotency key; if an actor repeats a request with the same key, the first commands
             are returned.
         trigger: what requests them.

@@ -98,7 +98,7 @@ def test_nothing_is_exported_into_the_file_of_a_day_long_ago(
     records: Services, actor: Actor, day: date
 ) -> None:
     trigger = Trigger.MESSAGE if actor is SENDER else Trigger.MANUAL
-    with pytest.raises(UsageError, match="too long ago.*2026-01-30 and later.*ESR_EXPORT_DAYS"):
+    with pytest.raises(UsageError, match=r"too long ago.*2026-01-30 and later.*ESR_EXPORT_DAYS"):
         actions.export(records, actor, DEANERIES, FileType.APP, day, previewed=0, trigger=trigger)
     assert Commands(records.state).recent(10) == []
     assert audit.entries(records.state)[0].outcome.startswith(f"{day} is too long ago")
