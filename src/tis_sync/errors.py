@@ -75,6 +75,12 @@ class DestinationError(TisSyncError):
     """The destination refuses access, or contains another file of that name."""
 
 
+class DestinationSettingError(DestinationError, UsageError):
+    """The settings of the destination are malformed or unsafe; nothing was contacted."""
+
+    exit_code = UsageError.exit_code
+
+
 class StorageFullError(TisSyncError):
     """A disk is full: ours, or a server's."""
 

@@ -183,7 +183,11 @@ def test_a_refused_export_succeeds_when_it_is_retried(
 def test_an_unreachable_destination_is_retried_and_then_reported(
     program: Program, data: Result
 ) -> None:
-    result = program("esr", "export", "WES", export_url="sftp://u@127.0.0.1:1/x", **ONE_RETRY)
+    options = '{"host_key_fingerprint": "SHA256:' + "a" * 43 + '"}'
+    result = program(
+        "esr", "export", "WES", export_url="sftp://u@127.0.0.1:1/x", export_options=options,
+        **ONE_RETRY,
+    )  # fmt: skip
     assert result.code == FAILED
     assert "It is retried automatically." in result.err
     assert "does not answer" in result.err.splitlines()[-1]

@@ -19,12 +19,12 @@ from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import EXPORT_AT, london_day
 from tis_sync.esr.deaneries import DEANERIES
 from tis_sync.esr.export.explain import explain
-from tis_sync.esr.files.destination import redacted_url
 from tis_sync.esr.records import RecordState, find_records
 from tis_sync.runs.run import RunOptions
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.settings.model import Settings
+from tis_sync.urls import redacted_url
 
 PEOPLE = 20_000
 SEARCH_TEXT, SEARCH_FILTER = "mul", "grade=ST3"

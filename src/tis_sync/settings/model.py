@@ -187,8 +187,16 @@ class Settings(BaseSettings):
     export_options: dict[str, Any] = Field(
         default_factory=dict,
         description="Further options of the destination, named as in fsspec: "
-        '{"endpoint_url": "https://..."}. Never shown.',
+        '{"endpoint_url": "https://..."}. SFTP needs known_hosts or host_key_fingerprint (see '
+        "docs/esr.md). Never shown.",
         repr=False,
+    )
+    export_probe_folder: str | None = Field(
+        None,
+        description="A folder of the destination, beside the one for files, in which "
+        "`tis-sync doctor` and workers write and remove a small file to check that files are "
+        "accepted: /PATH, or BUCKET/PATH in S3. The partner must not collect files from it. "
+        "Default: none; the destination is only read.",
     )
     esr_layouts: Path | None = Field(
         None,

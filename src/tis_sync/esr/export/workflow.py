@@ -27,7 +27,7 @@ from tis_sync.esr.export.events import write_events
 from tis_sync.esr.export.preview import oldest_day
 from tis_sync.esr.export.tcs_events import report_exports
 from tis_sync.esr.files import numbering
-from tis_sync.esr.files.destination import Destination
+from tis_sync.esr.files.destination import destination
 from tis_sync.esr.files.store import (
     exported_records,
     file_bytes,
@@ -141,7 +141,7 @@ def write(s: Services, name: str) -> None:
     """Write the file to its destination, with the same bytes every time."""
     file = get_file(s.state, name)
     data = file_bytes(s.state, s.settings, file)
-    Destination(s.settings.export(), s.settings.export_options).put(name, data)
+    destination(s.settings).put(name, data)
     mark_written(s.state, file, data, s.clock())
 
 
