@@ -10,7 +10,7 @@ import typer
 
 from tis_sync import actions, extras
 from tis_sync.app import command_session, consume, session
-from tis_sync.cli.output import Json, as_json, error, out, table
+from tis_sync.cli.output import Json, as_json, error, print_line, table
 from tis_sync.cli.process import actor, exit_now, log_to_stdout, pause, stop_event, wait_until
 from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import LONDON, london_day, next_due
@@ -40,7 +40,7 @@ def generate(*, json: Json = False) -> None:
     if json:
         as_json(generation)
         return
-    out.print(
+    print_line(
         f"{generation.eligible:,} records: {generation.added:,} new, {generation.changed:,} "
         f"changed, {generation.removed:,} no longer eligible; {generation.invalid:,} have "
         "INVALID_DATA."
@@ -73,7 +73,7 @@ def list_records(
     _records_table(records)
     counts = count_records(s.state)
     totals = {name: sum(n for (_, st), n in counts.items() if st == name) for name in RecordState}
-    out.print("In total: " + ", ".join(f"{n:,} {name}" for name, n in totals.items()) + ".")
+    print_line("In total: " + ", ".join(f"{n:,} {name}" for name, n in totals.items()) + ".")
 
 
 def _state(text: str) -> RecordState:
@@ -110,7 +110,7 @@ def explain(
         as_json(explanation)
         return
     for line in explanation.lines:
-        out.print(line, markup=False)
+        print_line(line)
 
 
 def list_at_risk(*, json: Json = False) -> None:
@@ -121,13 +121,13 @@ def list_at_risk(*, json: Json = False) -> None:
     if json:
         as_json(records)
     elif not records:
-        out.print(
+        print_line(
             f"Nobody is at risk. The next export is on {_london(next_due(FileType.APP, now))}."
         )
     else:
         _records_table(records)
         deaneries = " ".join(sorted({r.deanery for r in records if r.deanery in DEANERIES}))
-        out.print(f"Send them now: [bold]tis-sync esr export {deaneries} --new[/]")
+        print_line(f"Send them now: tis-sync esr export {deaneries} --new", "bold")
     raise typer.Exit(int(bool(records)))
 
 
@@ -209,7 +209,7 @@ def _print_preview(previews: list[FilePreview], *, json: bool = False) -> None:
         for p in previews
     ]
     table(None, ("deanery", "file", "records", "what would be sent"), rows)
-    out.print("Nothing was written.")
+    print_line("Nothing was written.")
 
 
 def _confirm(previews: list[FilePreview], day: date, today: date, *, json: bool) -> None:
@@ -339,9 +339,7 @@ def show_file(
             }
         )
         return
-    out.print(
-        ", ".join(f"{field} {value}" for field, value in contents.header.items()), markup=False
-    )
+    print_line(", ".join(f"{field} {value}" for field, value in contents.header.items()))
     if line is not None:
         for record in records.to_dicts():
             table(None, ("field", "value"), [(k, v) for k, v in record.items() if v is not None])

@@ -110,12 +110,8 @@ async def examine_broker(settings: Settings, *, pings: bool = True) -> list[Brok
         if settings.broker_api_url is None:
             for exchange, queue, key in sorted(expected.bindings()):
                 if queue in existing and _exchange_title(exchange) not in missing:
-                    if pings:
-                        finding = await _probe(connection, expected, exchange, queue, key)
-                    else:
-                        title = f"binding of {queue}"
-                        finding = BrokerFinding(title, CheckState.NOT_CHECKED, NO_PING, PING_IT)
-                    findings.append(finding)
+                    binding = (exchange, queue, key)
+                    findings.append(await _probe(connection, expected, *binding, pings=pings))
     if settings.broker_api_url is None:
         findings.append(
             BrokerFinding(
@@ -149,7 +145,13 @@ def _exchange_title(name: str) -> str:
 
 
 async def _probe(
-    connection: "AbstractConnection", expected: Topology, exchange: str, queue: str, key: str
+    connection: "AbstractConnection",
+    expected: Topology,
+    exchange: str,
+    queue: str,
+    key: str,
+    *,
+    pings: bool,
 ) -> BrokerFinding:
     """Check a binding by sending a ping through it, if that disturbs nobody."""
     from tis_sync.esr.messaging import amqp
@@ -161,6 +163,8 @@ async def _probe(
             "event that the broker cannot route is sent again once the queue is bound"
         )
         return BrokerFinding(title, CheckState.NOT_CHECKED, message, SET_API)
+    if not pings:
+        return BrokerFinding(title, CheckState.NOT_CHECKED, NO_PING, PING_IT)
     counts = await amqp.queue_counts(connection, queue)
     if counts is None or not counts.consumers:
         message = "nothing consumes the queue at present, so no ping is sent to it"
