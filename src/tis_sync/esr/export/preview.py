@@ -64,7 +64,7 @@ def _preview(
             return FilePreview(deanery, last.name, last.records)
     if file_type == FileType.APP:
         return FilePreview(deanery, None, count_ready(s.state, deanery))
-    rows = select_notifications(
+    selection = select_notifications(
         s.state,
         s.tcs(),
         deanery,
@@ -73,7 +73,7 @@ def _preview(
         london_day(s.clock()),
         full=file_type == FileType.DNF,
     )
-    return FilePreview(deanery, None, rows.height)
+    return FilePreview(deanery, None, selection.rows.height)
 
 
 def total(previews: Iterable[FilePreview]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 from dbos import DBOS
 
-from tis_sync.alarms.catalogue import EXPORT_FAILED
+from tis_sync.alarms.catalogue import EXPORT_FAILED, INVALID_NOTIFICATIONS
 from tis_sync.durable.model import UNFINISHED, Queue, Schedule, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError
@@ -45,6 +45,7 @@ from tis_sync.settings.model import Settings
 EXPORT_QUEUE = "tis_sync_esr"
 GENERATE_QUEUE = "tis_sync_esr_generate"
 COMMANDS_PER_WORKER = 4  # a command mostly waits for TCS and for the destination
+NAMED = 5  # notifications that an alarm names; all of them are counted
 # A command that was requested this long ago and is still queued may have no workflow, because the
 # process that requested it has died.
 UNSTARTED_SECONDS = 10.0
@@ -125,7 +126,7 @@ def claim(s: Services, command_id: str) -> str:
 
 
 def _notifications(s: Services, command: Command) -> pl.DataFrame:
-    return select_notifications(
+    selection = select_notifications(
         s.state,
         s.tcs(),
         command.deanery,
@@ -134,6 +135,14 @@ def _notifications(s: Services, command: Command) -> pl.DataFrame:
         london_day(s.clock()),
         full=command.file_type == FileType.DNF,
     )
+    if selection.left_out:
+        more = len(selection.left_out) - NAMED
+        named = "; ".join(selection.left_out[:NAMED]) + (f"; {more:,} more" if more > 0 else "")
+        details = f"Left out of the {command.file_type} file of {command.deanery}: {named}."
+        s.alarms.open(INVALID_NOTIFICATIONS, command.deanery, details, s.clock())
+    else:
+        s.alarms.close(INVALID_NOTIFICATIONS, command.deanery, s.clock())
+    return selection.rows
 
 
 @step
