@@ -54,10 +54,10 @@ def test_every_list_shows_hostile_values_as_they_are(program: Program, hostile: 
         ("run", "PersonElasticSearchSyncJob", "--dry-run"),
     ):  # fmt: skip
         table, as_json = program(*command), program(*command, "--json")
-        for shown in (table, as_json):
-            assert "Traceback" not in shown.err
-            assert "Unexpected" not in shown.err, (command, shown.err)
-            assert not DANGEROUS & set(shown.out + shown.err), command
+        for result in (table, as_json):
+            assert "Traceback" not in result.err
+            assert "Unexpected" not in result.err, (command, result.err)
+            assert not DANGEROUS & set(result.out + result.err), command
         assert as_json.json is not None
     found = program("search", "persons", "--limit", "100").out
     assert "\\x1b[2J\\x9b1m" in found

@@ -116,10 +116,10 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any
 
 
 def _cell(value: Any) -> Text:
-    return value if isinstance(value, Text) else Text(printable(_shown(value)))
+    return value if isinstance(value, Text) else Text(printable(_cell_text(value)))
 
 
-def _shown(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -155,9 +155,9 @@ def _kind(url: str) -> Kind:
     scheme, separator, _ = url.partition("://")
     kind = SCHEMES.get(scheme.lower() if separator else "")
     if kind is None or "::" in scheme:
-        shown = "a chain of file systems" if "::" in scheme else repr(scheme)
+        name = "a chain of file systems" if "::" in scheme else repr(scheme)
         raise DestinationSettingError(
-            f"{URL} refuses access to {shown}: it is not supported. Accepted: {EXAMPLES}."
+            f"{URL} refuses access to {name}: it is not supported. Accepted: {EXAMPLES}."
         )
     if kind is not Kind.FOLDER and re.search(r"[?#]", url):
         raise DestinationSettingError(

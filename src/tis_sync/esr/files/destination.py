@@ -55,7 +55,7 @@ class Destination:
 
     def __init__(self, url: str, options: Mapping[str, object], probes: str | None = None) -> None:
         self._access: Access = access(url, options)
-        self._shown = redacted_url(self._access.url)
+        self._safe_url = redacted_url(self._access.url)
         self._opened: tuple[AbstractFileSystem, str] | None = None
         self._probes = None
         if probes is not None:
@@ -67,7 +67,7 @@ class Destination:
     @property
     def shown_url(self) -> str:
         """The URL without secrets."""
-        return self._shown
+        return self._safe_url
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file; a file with the same name and bytes stays as it is.
@@ -171,7 +171,7 @@ class Destination:
         existing = bytes(system.cat_file(path))
         if existing != data:
             raise DestinationError(
-                f"{self._shown} has a file {path.rsplit('/', 1)[-1]} with different "
+                f"{self._safe_url} has a file {path.rsplit('/', 1)[-1]} with different "
                 f"content ({len(existing):,} bytes, expected {len(data):,}). Nothing was "
                 "overwritten. Find out what it is and move it away, then retry: "
                 "`tis-sync esr dead retry --all`."
@@ -184,7 +184,7 @@ class Destination:
             if len(secret) >= SHORTEST_SECRET:
                 reason = reason.replace(secret, MASK)
         reason = reason[:LONGEST_REASON]
-        subject = f"The export destination {self._shown}"
+        subject = f"The export destination {self._safe_url}"
         if any(part in lower for part in FULL):
             return StorageFullError(f"{subject} has no space left ({reason}); free some space.")
         if HOST_KEY in lower:

@@ -23,9 +23,9 @@ class _Client(asyncssh.SSHClient):
 
         """
         del host, addr, port
-        shown = key.get_fingerprint()
-        if shown not in self._fingerprints:
-            raise ValueError(f"the server shows the host key {shown}")
+        fingerprint = key.get_fingerprint()
+        if fingerprint not in self._fingerprints:
+            raise ValueError(f"the server shows the host key {fingerprint}")
         return True
 
 
