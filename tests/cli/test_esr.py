@@ -94,7 +94,7 @@ def test_the_demo_ends_with_thirteen_files_of_each_type_and_an_explanation(
         (("export", "WES", "--date", "1970-01-01", "--dry-run"), ("is too long ago",)),
         (
             ("export", "WES", "--date", "2026-03-01"),
-            ("exports 0 records into files for 2026-03-01", "today is 2026-03-02", "--yes"),
+            ("exports 9 records into files for 2026-03-01", "today is 2026-03-02", "--yes"),
         ),
         (("records", "--state", "unknown"), ("Unknown state 'unknown'", "TO_EXPORT")),
         (("file", "none.DAT"), ("no file 'none.DAT'", "esr files")),
