@@ -19,6 +19,7 @@ from tis_sync.esr.applicants.generations import Generation
 from tis_sync.esr.calendar import london_day
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.preview import check_day, check_preview, preview
 from tis_sync.esr.export.workflow import start_commands
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.execution import workflow
@@ -136,6 +137,7 @@ def export(
     day: date | None = None,
     *,
     new: bool = False,
+    previewed: int | None = None,
     key: str | None = None,
     trigger: Trigger = Trigger.MANUAL,
 ) -> list[Command]:
@@ -148,20 +150,24 @@ def export(
         file_type: the type of the files.
         day: the day of the files (Europe/London). None: today.
         new: export what is unsent under a new number, even if the day already has a file.
+        previewed: the number of records in the preview that the caller has seen (see
+            `tis_sync.esr.export.preview`). Required for another day than today, except in a
+            message, whose sender cannot see one.
         key: idempotency key; if an actor repeats a request with the same key, the first commands
             are returned.
         trigger: what requests them.
 
     Raises:
-        UsageError: the day is in the future, or the key was used for another request.
+        UsageError: the day is in the future or too long ago, or the key was used for another
+            request.
+        PreviewNeededError: the day is not today, and the preview was not seen or has changed.
 
     """
     today = london_day(s.clock())
     given, day = day, day or today
     codes = list(dict.fromkeys(deaneries))
     with _audited(s, actor, "export", f"{file_type} {' '.join(codes)}", {"day": day, "new": new}):
-        if day > today:
-            raise UsageError(f"{day} is in the future; today is {today} (London).")
+        check_day(s.settings, day, today)
         prefix, commands = _id_of(actor, key), Commands(s.state)
         known = [] if prefix is None else commands.with_key([f"{prefix}/{c}" for c in codes])
         # A request without a day is still the same request when it is repeated after midnight.
@@ -170,6 +176,9 @@ def export(
             for c in known
         ):
             raise UsageError("This idempotency key was used for another request; use a new one.")
+        # A repeated request was confirmed the first time.
+        if day != today and trigger is not Trigger.MESSAGE and not known:
+            check_preview(previewed, preview(s, codes, file_type, day, new=new), day)
         requested = [
             commands.request(
                 file_type=file_type,

@@ -18,6 +18,7 @@ from tis_sync.errors import TisSyncError
 from tis_sync.esr.export import monitor as export_monitor
 from tis_sync.esr.export import workflow as export_workflow
 from tis_sync.esr.export.commands import Commands, CommandState
+from tis_sync.esr.files.destination import destination
 from tis_sync.esr.messaging import monitor as messaging_monitor
 from tis_sync.esr.messaging.consumer import consuming
 from tis_sync.execution import job_lock, recovery, workflow
@@ -47,9 +48,11 @@ def is_idle(s: Services) -> bool:
     return not s.history.all_active() and not Commands(s.state).in_state(*active)
 
 
-def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
+def examine(
+    s: Services, names: Collection[str] | None = None, *, writes: bool = True
+) -> list[Finding]:
     """Check everything that the service relies on; see `examination.examine`."""
-    return examination.examine(s, schedules(s.settings), names)
+    return examination.examine(s, schedules(s.settings), names, writes=writes)
 
 
 def consume(s: Services) -> AbstractContextManager[None]:
@@ -95,7 +98,12 @@ def session(
     """Carry out runs and exports in this process while the block lasts.
 
     Arguments and errors as for `tis_sync.workers.cluster.session`.
+
+    Raises:
+        DestinationSettingError: the destination of files is malformed or unsafe.
+
     """
+    destination(settings)
     with cluster.session(
         COMPONENTS, settings, scheduler=scheduler, clock=clock, stop=stop
     ) as services:
@@ -113,5 +121,10 @@ def command_session(
     """Have runs and exports carried out while the block lasts: by a worker, or by this process.
 
     Arguments and errors as for `tis_sync.workers.handover.command_session`.
+
+    Raises:
+        DestinationSettingError: the destination of files is malformed or unsafe.
+
     """
+    destination(settings)
     return handover.command_session(COMPONENTS, settings, clock=clock)

@@ -26,6 +26,13 @@ class UsageError(TisSyncError):
     exit_code = 2
 
 
+class PreviewNeededError(UsageError):
+    """The request cannot be undone, and the caller has not confirmed what it would do.
+
+    It is confirmed with the number that the preview shows.
+    """
+
+
 class NotFoundError(UsageError):
     """The caller named something that does not exist: a job, a run, a file."""
 
@@ -66,6 +73,12 @@ class IndexUnavailableError(TisSyncError):
 
 class DestinationError(TisSyncError):
     """The destination refuses access, or contains another file of that name."""
+
+
+class DestinationSettingError(DestinationError, UsageError):
+    """The settings of the destination are malformed or unsafe; nothing was contacted."""
+
+    exit_code = UsageError.exit_code
 
 
 class StorageFullError(TisSyncError):

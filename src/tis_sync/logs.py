@@ -14,6 +14,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from tis_sync.errors import TisSyncError, UsageError
 from tis_sync.settings.model import LogFormat, Settings
+from tis_sync.text import printable
 
 ROTATED_FILES = 5
 OWN_LOGGER = "tis_sync"
@@ -72,6 +73,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
                 processors=[
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     _without_run_id,
+                    _without_controls,
                     renderer,
                 ],
                 foreign_pre_chain=shared,
@@ -230,6 +232,14 @@ def traceback_of(error: BaseException) -> str:
 
 def _render_exception(exc_info: Any) -> str:
     return traceback_of(exc_info[1])
+
+
+def _without_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Show control characters, so that a value cannot act on a terminal, or add a line."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, keep="\n" if name == "exception" else "")
+    return event
 
 
 def _without_run_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,6 +1,8 @@
 """The commands of the export to ESR, in the order of use; wrong input gets one clear line."""
 
 import re
+import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,18 @@ def test_the_demo_ends_with_thirteen_files_of_each_type_and_an_explanation(
         (("export", "WES", "--type", "x"), ("Unknown file type 'x'", "app, notification")),
         (("export", "WES", "--date", "2026-03-03"), ("is in the future", "2026-03-02")),
         (("export", "WES", "--date", "1.3.2026"), ("'1.3.2026' is not a date", "YYYY-MM-DD")),
+        (("export", "WES", "--date", "20260301"), ("'20260301' is not a date", "YYYY-MM-DD")),
+        (("export", "WES", "--date", "0020-11-25"), ("'0020-11-25' is not a date",)),
+        (("files", "--date", "20260301"), ("'20260301' is not a date", "YYYY-MM-DD")),
+        (
+            ("export", "WES", "--date", "1970-01-01", "--yes"),
+            ("1970-01-01 is too long ago", "2026-01-30", "TIS_SYNC_ESR_EXPORT_DAYS"),
+        ),
+        (("export", "WES", "--date", "1970-01-01", "--dry-run"), ("is too long ago",)),
+        (
+            ("export", "WES", "--date", "2026-03-01"),
+            ("exports 9 records into files for 2026-03-01", "today is 2026-03-02", "--yes"),
+        ),
         (("records", "--state", "unknown"), ("Unknown state 'unknown'", "TO_EXPORT")),
         (("file", "none.DAT"), ("no file 'none.DAT'", "esr files")),
         (
@@ -95,6 +109,50 @@ def test_wrong_input_gets_one_line(
     program: Program, data: Result, arguments: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     expect_one_line(program("esr", *arguments), USAGE, *parts)
+
+
+def test_an_export_for_another_day_is_previewed_and_confirmed(
+    program: Program, data: Result
+) -> None:
+    program("esr", "generate")
+    arguments = ("esr", "export", "WES", "LDN", "--date", "2026-03-01")
+    preview = program(*arguments, "--dry-run", "--json").json
+    count = sum(file["records"] for file in preview)
+    assert [file["deanery"] for file in preview] == ["WES", "LDN"]
+    assert count > 0
+    expect_one_line(program(*arguments), USAGE, f"exports {count} records", "--dry-run", "--yes")
+    assert program("esr", "files", "--json").json == []
+    exported = program(*arguments, "--yes", "--json")
+    assert exported.code == 0, exported.err
+    assert sum(one["file"]["records"] for one in exported.json) == count
+    again = program(*arguments, "--dry-run")
+    assert again.out.count("sent again, unchanged") == 2
+
+
+class Terminal(StringIO):
+    """Standard input with a person who types an answer."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_preview_is_shown_and_a_person_is_asked(
+    program: Program, data: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("esr", "export", "WES", "--date", "2026-03-01")
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    refused = program(*arguments)
+    assert "a new number" in refused.out
+    asked = r"exports ([1-9]\d*) records? into files for 2026-03-01; today is 2026-03-02"
+    number = re.search(asked, refused.out)  # the records were refreshed for it
+    assert number is not None
+    assert refused.code == FAILED
+    assert program("esr", "files", "--json").json == []
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    agreed = program(*arguments)
+    assert agreed.code == 0, agreed.err
+    (file,) = program("esr", "files", "--json").json
+    assert (file["day"], file["records"]) == ("2026-03-01", int(number[1]))
 
 
 def test_a_malformed_layout_is_reported_with_file_line_and_reason(
@@ -125,7 +183,11 @@ def test_a_refused_export_succeeds_when_it_is_retried(
 def test_an_unreachable_destination_is_retried_and_then_reported(
     program: Program, data: Result
 ) -> None:
-    result = program("esr", "export", "WES", export_url="sftp://u@127.0.0.1:1/x", **ONE_RETRY)
+    options = '{"host_key_fingerprint": "SHA256:' + "a" * 43 + '"}'
+    result = program(
+        "esr", "export", "WES", export_url="sftp://u@127.0.0.1:1/x", export_options=options,
+        **ONE_RETRY,
+    )  # fmt: skip
     assert result.code == FAILED
     assert "It is retried automatically." in result.err
     assert "does not answer" in result.err.splitlines()[-1]

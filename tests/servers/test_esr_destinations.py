@@ -106,7 +106,7 @@ def test_read_only_permission_is_a_permanent_failure(s3: Place) -> None:
 def test_a_server_that_does_not_answer_is_a_transient_failure() -> None:
     wire = Wire("127.0.0.1", 1)
     wire.close()
-    options = {"known_hosts": None}
+    options = {"host_key_fingerprint": "SHA256:" + "a" * 43}
     check_failure(f"sftp://u@127.0.0.1:{wire.port}/x", options, UnreachableError, "does not answer")
     endpoint = {"endpoint_url": f"http://127.0.0.1:{wire.port}", "key": "k", "secret": "s"}
     check_failure("s3://esr/x", endpoint, UnreachableError, "does not answer")

@@ -145,9 +145,12 @@ def test_without_the_management_api_a_ping_finds_a_lost_binding_and_disturbs_nob
                 await (await channel.get_queue(queue.name)).consume(received_types)
             found = await examine_broker(blind)
             await asyncio.sleep(0.5)
+            silent.extend(await examine_broker(blind, pings=False))
+            await asyncio.sleep(0.5)
             return found
 
     types: list[str | None] = []
+    silent: list[BrokerFinding] = []
 
     async def received_types(message: AbstractIncomingMessage) -> None:
         types.append(message.type)
@@ -156,7 +159,11 @@ def test_without_the_management_api_a_ping_finds_a_lost_binding_and_disturbs_nob
     found = {f.name: f for f in asyncio.run(examine_while_consuming())}
     for queue in expected.consumed_queues():
         assert found[f"binding of {queue.name}"].state == CheckState.OK
-    assert types == [PING] * len(expected.consumed_queues())
+    assert types == [PING] * len(expected.consumed_queues())  # none of `silent`
+    states = {f.name: (f.state, f.remedy) for f in silent}
+    for queue in expected.consumed_queues():
+        not_checked = (CheckState.NOT_CHECKED, "have it checked: `tis-sync doctor`")
+        assert states[f"binding of {queue.name}"] == not_checked
     for queue in expected.events.values():  # other systems consume these
         assert found[f"binding of {queue.name}"].state == CheckState.NOT_CHECKED
         assert broker.count(queue.name) == 0

@@ -15,8 +15,8 @@ from tis_sync.esr.calendar import (
     next_due,
 )
 from tis_sync.esr.deaneries import FileType, deanery_named, file_type_named
-from tis_sync.esr.files.destination import redacted_url
 from tis_sync.esr.files.numbering import file_name
+from tis_sync.urls import redacted_url
 
 
 @pytest.mark.parametrize("change", [date(2026, 3, 29), date(2026, 10, 25)])

@@ -74,7 +74,14 @@ def test_the_core_works_without_any_extras(tmp_path: Path) -> None:
         ),
         (extras.OPENSEARCH, {"search_url": "opensearch+http://127.0.0.1:9"}, ["search", "persons"]),
         (extras.S3, {"export_url": "s3://bucket/folder"}, ["doctor", "--json"]),
-        (extras.SFTP, {"export_url": "sftp://user@127.0.0.1:9/folder"}, ["doctor", "--json"]),
+        (
+            extras.SFTP,
+            {
+                "export_url": "sftp://user@127.0.0.1:9/folder",
+                "export_options": '{"host_key_fingerprint": "SHA256:' + "a" * 43 + '"}',
+            },
+            ["doctor", "--json"],
+        ),
         (extras.RABBITMQ, {"broker_url": "amqp://127.0.0.1:9/"}, ["esr", "listen"]),
     ],
     ids=lambda value: value.name if isinstance(value, extras.Extra) else "",

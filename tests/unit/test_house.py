@@ -45,7 +45,7 @@ LAYERS = (
     ("db",),
     ("logs",),
     ("settings", "extras", "memory"),
-    ("errors",),
+    ("errors", "iso_day", "text", "urls"),
 )
 # `runs` stands above `demo` so that `demo` may import jobs; no package but `cli` imports `demo`.
 ONLY_IMPORTERS = {"demo": {"cli", "demo"}}

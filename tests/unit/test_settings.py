@@ -51,7 +51,12 @@ def test_a_default_is_documented_as_text_and_empty_if_there_is_none() -> None:
         ("DUE_MINUTES", "soon", "valid integer", "a whole number, at least 1"),
         ("JAVA_SHEDLOCK", "perhaps", "boolean", "true or false"),
         ("LOG_FORMAT", "xml", "'console' or 'json'", "console or json"),
-        ("RECORD_STATUS_DATE_OVERRIDE", "yesterday", "isoformat", "YYYY-MM-DD or ANY or NONE"),
+        (
+            "RECORD_STATUS_DATE_OVERRIDE",
+            "yesterday",
+            "is not a date of the form YYYY-MM-DD",
+            "YYYY-MM-DD or ANY or NONE",
+        ),
         ("ESR_NOTIFICATIONS_SINCE", "1/2/2026", "date", "a date: YYYY-MM-DD"),
         ("WEB_URL", "example.org", "pattern", "https://HOST[:PORT]"),
         ("NIGHT_TIMES", '{"PersonOwnerRebuildJob": 00:05}', "not JSON", "a JSON object of texts"),

@@ -1,6 +1,7 @@
 """Actions by API: run, dry run, approve, cancel, export; idempotent, and in the audit log."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 
 from tests.running import run_night, wait_for
 from tests.web.conftest import Console
+from tis_sync import actions
+from tis_sync.audit import Actor, Channel
 from tis_sync.jobs.catalogue import JOBS, job_named
 from tis_sync.runs.request import request_run
 from tis_sync.runs.run import RunOptions, Trigger
@@ -180,6 +183,64 @@ def test_deaneries_are_exported_once_however_often_the_request_is_sent(
         assert (refused.status, "another request" in refused.json["detail"]) == (400, True)
     future = call("POST", "/api/v1/esr/exports", {"day": "2999-01-01"})
     assert (future.status, "future" in future.json["detail"]) == (400, True)
+
+
+OTHER_DAY = "2026-03-01"  # yesterday, and within the limit
+
+
+@pytest.mark.parametrize("day", [0, 20260301, "20260301", "0020-11-25", "2026-03-01T00:00:00"])
+def test_a_day_of_another_form_is_refused(call: Console, day: object) -> None:
+    assert call("POST", "/api/v1/esr/exports", {"day": day}).status == 422
+    for path in ("/api/v1/esr/files", "/api/v1/esr/exports/preview", "/esr"):
+        assert call("GET", f"{path}?day={day}").status == 422, path
+    form = {"deanery": "WES", "day": str(day)}
+    assert call("POST", "/esr/export", form=form).status == 422
+    assert call("GET", "/api/v1/esr/commands").json["items"] == []
+
+
+def test_a_day_long_ago_is_refused(call: Console) -> None:
+    form = {"deanery": "WES", "day": "1970-01-01", "previewed": "0"}
+    preview = call("GET", "/api/v1/esr/exports/preview?day=1970-01-01")
+    for answer in (call("POST", "/api/v1/esr/exports", {"day": "1970-01-01", "previewed": 0}),
+                   call("POST", "/esr/export", form=form), preview):  # fmt: skip
+        assert (answer.status, "too long ago" in answer.text) == (400, True)
+    assert call("GET", "/api/v1/esr/commands").json["items"] == []
+
+
+def test_the_api_exports_for_another_day_only_with_the_number_in_the_preview(
+    call: Console, s: Services
+) -> None:
+    actions.refresh_records(s, Actor("test", Channel.LOCAL))
+    request = {"deaneries": ["WES", "LDN"], "day": OTHER_DAY}
+    path = f"/api/v1/esr/exports/preview?deanery=WES&deanery=LDN&day={OTHER_DAY}"
+    preview = call("GET", path).json
+    assert preview["records"] == sum(file["records"] for file in preview["files"]) > 0
+    assert [(f["deanery"], f["file"]) for f in preview["files"]] == [("WES", None), ("LDN", None)]
+    for wrong in ({}, {"previewed": preview["records"] + 1}):
+        refused = call("POST", "/api/v1/esr/exports", request | wrong)
+        assert refused.status == 409
+        assert f"exports {preview['records']} records" in refused.json["detail"]
+    assert call("GET", "/api/v1/esr/commands").json["items"] == []
+    confirmed = request | {"previewed": preview["records"]}
+    assert call("POST", "/api/v1/esr/exports", confirmed).status == 202
+
+
+def test_a_page_exports_for_another_day_only_after_its_preview(call: Console, s: Services) -> None:
+    actions.refresh_records(s, Actor("test", Channel.LOCAL))
+    form = {"deanery": "all", "type": "app", "day": OTHER_DAY, "key": "k"}
+    preview = call("POST", "/esr/export", form=form)
+    assert (preview.status, "Export for 1 March 2026?" in preview.text) == (200, True)
+    button = dict(re.findall(r'name="(\w+)" value="([^"]*)"', preview.text))
+    assert button.items() >= form.items()
+    assert int(button["previewed"]) > 0
+    assert call("GET", "/api/v1/esr/commands").json["items"] == []
+    changed = call("POST", "/esr/export", form=button | {"previewed": "1"})
+    assert (changed.status, "number of records has changed" in changed.text) == (200, True)
+    assert call("GET", "/api/v1/esr/commands").json["items"] == []
+    assert call("POST", "/esr/export", form=button).status == 303
+    assert len(call("GET", "/api/v1/esr/commands").json["items"]) == 13
+    today = call("POST", "/esr/export", form={"deanery": "WES", "day": "2026-03-02"})
+    assert today.status == 303
 
 
 def test_search_finds_people_and_explains_why_somebody_is_not_in_search(

@@ -200,7 +200,7 @@ def test_no_secret_is_in_any_page_or_answer(tmp_path: Path, embedded_tcs: World)
             tcs_url=f"mysql+pymysql://tcs:{secret}@127.0.0.1:9/tcs",
             search_url=f"elasticsearch+http://elastic:{secret}@127.0.0.1:9",
             export_url=f"sftp://esr:{secret}@127.0.0.1:9/upload",
-            export_options={"password": secret},
+            export_options={"password": secret, "host_key_fingerprint": "SHA256:" + "a" * 43},
             broker_url=f"amqp://esr:{secret}@127.0.0.1:9/",
             broker_api_url=f"http://esr:{secret}@127.0.0.1:9",
             notification_urls=[f"json://user:{secret}@127.0.0.1:9"],

@@ -233,6 +233,18 @@ INVALID_RECORDS = AlarmKind(
     runbook="esr",
     severity=Severity.WARNING,
 )
+INVALID_NOTIFICATIONS = AlarmKind(
+    "invalid notifications",
+    "deanery",
+    "Notifications were left out of the last file, because values contain control characters.",
+    "ESR does not learn about these changes.",
+    "Correct the rows of EsrNotification that the alarm names, then send them: "
+    "`tis-sync esr export {subject} --type notification --new`.",
+    "No notification of the deanery was left out of the last file.",
+    "no invalid notifications",
+    runbook="esr",
+    severity=Severity.WARNING,
+)
 TCS_NOT_UPDATED = AlarmKind(
     "TCS not updated",
     "file",
@@ -315,6 +327,7 @@ KINDS: tuple[AlarmKind, ...] = (
     STUCK,
     FILE_MISSING,
     INVALID_RECORDS,
+    INVALID_NOTIFICATIONS,
     TCS_NOT_UPDATED,
     EXPORT_FAILED,
     RECORDS_STALE,

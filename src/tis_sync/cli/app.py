@@ -7,7 +7,7 @@ import typer
 
 from tis_sync import __version__
 from tis_sync.cli import demo, doctor, esr, esr_dead, inspect, run, serve, token
-from tis_sync.cli.output import out
+from tis_sync.cli.output import print_line
 
 
 def build() -> typer.Typer:
@@ -78,7 +78,7 @@ def _group(purpose: str, commands: Mapping[str, Callable[..., Any]]) -> typer.Ty
 
 def _print_version(requested: bool) -> None:
     if requested:
-        out.print(f"tis-sync {__version__}")
+        print_line(f"tis-sync {__version__}")
         raise typer.Exit
 
 

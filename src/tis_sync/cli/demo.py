@@ -9,7 +9,7 @@ from tis_sync import actions
 from tis_sync.app import command_session
 from tis_sync.cli.esr import wait_for_commands
 from tis_sync.cli.inspect import print_search
-from tis_sync.cli.output import out
+from tis_sync.cli.output import print_line
 from tis_sync.cli.process import actor
 from tis_sync.cli.run import exit_code, follow_night
 from tis_sync.demo.draw import Size
@@ -19,12 +19,12 @@ from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import EXPORT_AT, london_day
 from tis_sync.esr.deaneries import DEANERIES
 from tis_sync.esr.export.explain import explain
-from tis_sync.esr.files.destination import redacted_url
 from tis_sync.esr.records import RecordState, find_records
 from tis_sync.runs.run import RunOptions
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.settings.model import Settings
+from tis_sync.urls import redacted_url
 
 PEOPLE = 20_000
 SEARCH_TEXT, SEARCH_FILTER = "mul", "grade=ST3"
@@ -52,12 +52,18 @@ def demo(
     if data_only:
         return
     night = follow_night(settings, RunOptions())
-    out.print(f"\n[bold]tis-sync search persons {SEARCH_TEXT} --where {SEARCH_FILTER}[/]")
+    _print_command(f"search persons {SEARCH_TEXT} --where {SEARCH_FILTER}")
     s = Services(settings)
     print_search(s, "persons", SEARCH_TEXT, [SEARCH_FILTER], limit=5, json=False)
-    out.print("\n[bold]tis-sync esr export --all[/]")
+    _print_command("esr export --all")
     _export(settings)
     raise typer.Exit(exit_code(night))
+
+
+def _print_command(arguments: str) -> None:
+    """Print the command whose output follows."""
+    print_line()
+    print_line(f"tis-sync {arguments}", "bold")
 
 
 def _make_data(settings: Settings, people: int | None, seed: int, *, legacy_state: bool) -> None:
@@ -81,13 +87,13 @@ def _make_data(settings: Settings, people: int | None, seed: int, *, legacy_stat
             f"them, or set TIS_SYNC_HOME to a new folder (now {settings.home}) to create others."
         )
     if existing:
-        out.print(f"Synthetic TCS with {existing:,} people: it already exists.")
+        print_line(f"Synthetic TCS with {existing:,} people: it already exists.")
     else:
         started = time.monotonic()
         derive = legacy_tables if legacy_state else None
         size = Size(people or PEOPLE, seed)
         rows = generate(s.tcs(), size, s.clock().date(), derive)
-        out.print(
+        print_line(
             f"Synthetic TCS with {size.people:,} people: {sum(rows.values()):,} rows "
             f"in {len(rows)} tables, {time.monotonic() - started:.1f} s."
         )
@@ -104,9 +110,9 @@ def _export(settings: Settings) -> None:
             files = wait_for_commands(s, [command.id for command in commands])
         records = sum(file.records for file in files)
         destination = redacted_url(settings.export())
-        out.print(f"{len(files)} {file_type} files with {records:,} records in {destination}")
+        print_line(f"{len(files)} {file_type} files with {records:,} records in {destination}")
     s = Services(settings)
     for record in find_records(s.state, states=[RecordState.INVALID_DATA], limit=1):
-        out.print(f"\n[bold]tis-sync esr explain {record.placement_id}[/]")
+        _print_command(f"esr explain {record.placement_id}")
         for line in explain(s, record.placement_id).lines:
-            out.print(line, markup=False)
+            print_line(line)

@@ -4,7 +4,7 @@ import typer
 
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.app import examine
-from tis_sync.cli.output import Json, as_json, out, table
+from tis_sync.cli.output import Json, as_json, print_line, styled, table
 from tis_sync.doctor.finding import FAILED, summary
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
@@ -30,9 +30,9 @@ def doctor(*, json: Json = False) -> None:
             None,
             ("check", "state", "found", "remedy"),
             [
-                (f.name, f"[{STYLES[f.state]}]{f.state}[/]", f.message, f.remedy or "")
+                (f.name, styled(f.state, STYLES[f.state]), f.message, f.remedy or "")
                 for f in findings
             ],
         )
-        out.print(summary(findings))
+        print_line(summary(findings))
     raise typer.Exit(int(any(finding.state in FAILED for finding in findings)))

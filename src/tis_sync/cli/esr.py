@@ -1,6 +1,7 @@
 """Commands of the export to ESR: records, files, export, and the broker."""
 
 import asyncio
+import sys
 from datetime import date, datetime
 from typing import Annotated
 
@@ -9,18 +10,20 @@ import typer
 
 from tis_sync import actions, extras
 from tis_sync.app import command_session, consume, session
-from tis_sync.cli.output import Json, as_json, error, out, table
+from tis_sync.cli.output import Json, as_json, error, print_line, table
 from tis_sync.cli.process import actor, exit_now, log_to_stdout, pause, stop_event, wait_until
 from tis_sync.errors import UsageError
 from tis_sync.esr.calendar import LONDON, london_day, next_due
 from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
 from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
 from tis_sync.esr.export.explain import explain as explain_placement
+from tis_sync.esr.export.preview import SENT_AGAIN, FilePreview, check_day, preview, total
 from tis_sync.esr.files.columns import layout_of
 from tis_sync.esr.files.numbering import File
 from tis_sync.esr.files.store import find_file, find_files, get_file, read_contents
 from tis_sync.esr.messaging.connection import connected
 from tis_sync.esr.records import Record, RecordState, count_records, find_records, records_at_risk
+from tis_sync.iso_day import iso_day
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.settings.model import Settings
@@ -37,7 +40,7 @@ def generate(*, json: Json = False) -> None:
     if json:
         as_json(generation)
         return
-    out.print(
+    print_line(
         f"{generation.eligible:,} records: {generation.added:,} new, {generation.changed:,} "
         f"changed, {generation.removed:,} no longer eligible; {generation.invalid:,} have "
         "INVALID_DATA."
@@ -70,7 +73,7 @@ def list_records(
     _records_table(records)
     counts = count_records(s.state)
     totals = {name: sum(n for (_, st), n in counts.items() if st == name) for name in RecordState}
-    out.print("In total: " + ", ".join(f"{n:,} {name}" for name, n in totals.items()) + ".")
+    print_line("In total: " + ", ".join(f"{n:,} {name}" for name, n in totals.items()) + ".")
 
 
 def _state(text: str) -> RecordState:
@@ -107,7 +110,7 @@ def explain(
         as_json(explanation)
         return
     for line in explanation.lines:
-        out.print(line, markup=False)
+        print_line(line)
 
 
 def list_at_risk(*, json: Json = False) -> None:
@@ -118,13 +121,13 @@ def list_at_risk(*, json: Json = False) -> None:
     if json:
         as_json(records)
     elif not records:
-        out.print(
+        print_line(
             f"Nobody is at risk. The next export is on {_london(next_due(FileType.APP, now))}."
         )
     else:
         _records_table(records)
         deaneries = " ".join(sorted({r.deanery for r in records if r.deanery in DEANERIES}))
-        out.print(f"Send them now: [bold]tis-sync esr export {deaneries} --new[/]")
+        print_line(f"Send them now: tis-sync esr export {deaneries} --new", "bold")
     raise typer.Exit(int(bool(records)))
 
 
@@ -151,19 +154,37 @@ def export(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent; write nothing.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before files of another day are sent.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Export the files of a day. An existing file is sent again, unchanged."""
+    """Export the files of a day. An existing file is sent again, unchanged.
+
+    If the day is not today, the preview is shown first, and you are asked.
+    """
     if bool(deaneries) == all_:
         raise UsageError(f"Name deaneries ({', '.join(DEANERIES)}), or use --all.")
     codes = [deanery_named(name) for name in deaneries or DEANERIES]
     chosen_type = file_type_named(file_type)
     with command_session(load_settings()) as s:
-        chosen_day = _day(day, london_day(s.clock()))
-        if dry_run:
-            _print_dry_run(s, codes, chosen_type, chosen_day, new=new)
-            return
-        commands = actions.export(s, actor(), codes, chosen_type, chosen_day, new=new)
+        today = london_day(s.clock())
+        chosen_day = _day(day, today)
+        previewed = None
+        if dry_run or chosen_day != today:
+            check_day(s.settings, chosen_day, today)
+            if chosen_type == FileType.APP and not dry_run:
+                actions.refresh_records(s, actor())  # the preview must know what the export will
+            previews = preview(s, codes, chosen_type, chosen_day, new=new)
+            if dry_run:
+                _print_preview(previews, json=json)
+                return
+            previewed = total(previews)
+            if not yes:
+                _confirm(previews, chosen_day, today, json=json)
+        commands = actions.export(
+            s, actor(), codes, chosen_type, chosen_day, new=new, previewed=previewed
+        )
         follow(s, [command.id for command in commands], json=json)
 
 
@@ -171,32 +192,44 @@ def _day(text: str | None, today: date) -> date:
     if text is None:
         return today
     try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"--date {text!r} is not a date; the accepted form is YYYY-MM-DD."
-        ) from None
+        day = iso_day(text)
+    except ValueError as error:
+        raise UsageError(f"--date {error}.") from None
     if day > today:
         raise UsageError(f"--date {text} is in the future; today is {today} (London).")
     return day
 
 
-def _print_dry_run(
-    s: Services, codes: list[str], file_type: FileType, day: date, *, new: bool
-) -> None:
-    counts = count_records(s.state)
-    rows: list[tuple[str, str, int | None, str]] = []
-    for code in codes:
-        existing = find_files(s.state, day=day, deanery=code, file_type=file_type)
-        if existing and not new:
-            rows.append((code, existing[0].name, existing[0].records, "sent again, unchanged"))
-        elif file_type == FileType.APP:
-            unsent = counts.get((code, RecordState.TO_EXPORT), 0)
-            rows.append((code, "(a new number)", unsent, "before records are refreshed"))
-        else:
-            rows.append((code, "(a new number)", None, "every notification not yet sent"))
+def _print_preview(previews: list[FilePreview], *, json: bool = False) -> None:
+    if json:
+        as_json(previews)
+        return
+    rows = [
+        (p.deanery, p.file or "(a new number)", p.records, SENT_AGAIN if p.file else "unsent")
+        for p in previews
+    ]
     table(None, ("deanery", "file", "records", "what would be sent"), rows)
-    out.print("Nothing was written.")
+    print_line("Nothing was written.")
+
+
+def _confirm(previews: list[FilePreview], day: date, today: date, *, json: bool) -> None:
+    """Show the preview of an export for another day than today, and ask.
+
+    Raises:
+        UsageError: nobody can be asked: a program called us.
+        typer.Exit: the answer is no.
+
+    """
+    question = (
+        f"This exports {total(previews):,} records into files for {day}; today is {today} (London)."
+    )
+    if json or not sys.stdin.isatty():
+        raise UsageError(
+            f"{question} Look at the preview with --dry-run, and confirm it with --yes."
+        )
+    _print_preview(previews)
+    if not typer.confirm(f"{question} Export them?"):
+        raise typer.Exit(1)
 
 
 def follow(s: Services, ids: list[str], *, json: bool) -> None:
@@ -306,9 +339,7 @@ def show_file(
             }
         )
         return
-    out.print(
-        ", ".join(f"{field} {value}" for field, value in contents.header.items()), markup=False
-    )
+    print_line(", ".join(f"{field} {value}" for field, value in contents.header.items()))
     if line is not None:
         for record in records.to_dicts():
             table(None, ("field", "value"), [(k, v) for k, v in record.items() if v is not None])

@@ -5,12 +5,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from tis_sync import actions
 from tis_sync.app import command_session
 from tis_sync.cli.esr import follow
-from tis_sync.cli.output import Json, as_json, error, out, table
+from tis_sync.cli.output import Json, as_json, error, print_line, table
 from tis_sync.cli.process import actor
 from tis_sync.errors import TisSyncError, UnreachableError, UsageError
 from tis_sync.esr.export.commands import Command, Commands, CommandState
@@ -45,7 +44,7 @@ def list_dead(
         _commands_table(commands)
     if letters:
         _letters_table(letters[:limit])
-    out.print(f"In total {len(commands):,} dead commands, {_count(len(letters))}.")
+    print_line(f"In total {len(commands):,} dead commands, {_count(len(letters))}.")
     if settings.broker_url is not None:
         _print_unfetched(settings)
 
@@ -57,7 +56,7 @@ def _commands_table(commands: list[Command]) -> None:
         [
             (
                 c.id[:8], c.file_type, c.deanery, str(c.day), c.attempts, c.finished_at,
-                escape(str(c.error)),
+                c.error,
             )
             for c in commands
         ],
@@ -68,10 +67,7 @@ def _letters_table(letters: list[DeadLetter]) -> None:
     table(
         None,
         ("dead letter", "queue", "died (UTC)", "message id", "reason"),
-        [
-            (x.id[:8], x.queue, x.died_at, escape(x.message_id or "-"), escape(x.reason))
-            for x in letters
-        ],
+        [(x.id[:8], x.queue, x.died_at, x.message_id, x.reason) for x in letters],
     )
 
 
@@ -123,7 +119,7 @@ def retry(
             # With --all, the action looks up again what is dead: others may be retrying too.
             sent = actions.retry_dead_letters(s, actor(), None if all_ else letters)
             if not json:
-                out.print(f"Sent back: {_count(sent)}.")
+                print_line(f"Sent back: {_count(sent)}.")
         except UnreachableError as failure:  # dead commands do not need the broker
             refusal = failure
     if commands:
@@ -137,7 +133,7 @@ def retry(
     elif json:
         as_json([])
     elif not letters:
-        out.print("Nothing is dead.")
+        print_line("Nothing is dead.")
     if refusal is not None:
         raise refusal
 
@@ -152,7 +148,7 @@ def discard(
     if json:
         as_json({"discarded": discarded})
     else:
-        out.print(f"Discarded: {_count(discarded)}.")
+        print_line(f"Discarded: {_count(discarded)}.")
 
 
 def _dead(s: Services) -> tuple[list[str], list[str]]:

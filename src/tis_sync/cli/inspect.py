@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tis_sync.cli.output import FOLLOW_SECONDS, Json, as_json, out, plain, table
+from tis_sync.cli.output import FOLLOW_SECONDS, Json, as_json, plain, print_line, table
 from tis_sync.cli.process import pause
 from tis_sync.doctor.tcs import needed_columns
 from tis_sync.errors import UsageError
@@ -97,15 +97,15 @@ def status(*, json: Json = False) -> None:
             ("job", "schedule", "last run", "at (UTC)", "written", "seconds"),
             [_status_row(name, run, is_paused=name in paused) for name, run in last.items()],
         )
-        out.print(f"Workers with schedules: {', '.join(workers) or 'none'}")
+        print_line(f"Workers with schedules: {', '.join(workers) or 'none'}")
         if esr:
-            out.print("ESR: " + ", ".join(f"{n:,} {name}" for name, n in esr.items()))
+            print_line("ESR: " + ", ".join(f"{n:,} {name}" for name, n in esr.items()))
         for alarm in alarms:
             since = f"{alarm.raised_at:%Y-%m-%d %H:%M}"
-            out.print(f"[red]{alarm.subject}: {alarm.kind.name}[/] since {since} UTC")
-            out.print(f"  {alarm.text}", markup=False)
+            print_line(f"{alarm.subject}: {alarm.kind.name} since {since} UTC", "red")
+            print_line(f"  {alarm.text}")
         if not alarms:
-            out.print("No alarms.")
+            print_line("No alarms.")
     raise typer.Exit(int(bool(alarms)))
 
 
@@ -204,11 +204,11 @@ def show_run(
         ("error", chosen.error),
     ):
         if value is not None:
-            out.print(f"{name + ':':14} {value}", markup=False)
+            print_line(f"{name + ':':14} {value}")
     for phase, at in s.history.phases(chosen.id):
-        out.print(f"  {at:%H:%M:%S} {phase}")
+        print_line(f"  {at:%H:%M:%S} {phase}")
     for record in s.history.set_aside(chosen.id):
-        out.print(f"  set aside: {record}", markup=False)
+        print_line(f"  set aside: {record}")
 
 
 def _print_log(s: Services, run: Run, *, follow: bool) -> None:
@@ -217,7 +217,7 @@ def _print_log(s: Services, run: Run, *, follow: bool) -> None:
         has_ended = not s.history.get(run.id).is_active
         for line in s.history.lines(run.id, last_line):
             last_line = line.id
-            out.print(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:7} {line.text}", markup=False)
+            print_line(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:7} {line.text}")
         if has_ended or not follow:
             return
         pause(FOLLOW_SECONDS)
@@ -274,7 +274,7 @@ def print_search(
     columns = SEARCH_COLUMNS[index]
     rows = [[str(d[c]) if c in ID_COLUMNS else d[c] for c in columns] for d in hits.documents]
     table(None, columns, rows)
-    out.print(f"{hits.total:,} found, {len(hits.documents)} shown.")
+    print_line(f"{hits.total:,} found, {len(hits.documents)} shown.")
 
 
 def check_schema(*, json: Json = False) -> None:
@@ -290,5 +290,5 @@ def check_schema(*, json: Json = False) -> None:
         )
     else:
         count = sum(len(columns) for columns in needed.values())
-        out.print(f"TCS has all {len(needed)} tables and {count} columns that we need.")
+        print_line(f"TCS has all {len(needed)} tables and {count} columns that we need.")
     raise typer.Exit(int(bool(problems)))

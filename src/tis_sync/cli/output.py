@@ -1,6 +1,11 @@
-"""Terminal output: tables and progress for people, JSON for programs."""
+"""Terminal output: tables and progress for people, JSON for programs.
+
+This is the only module that prints. What it prints may come from TCS, so text is never read as
+markup, and control characters are shown as escapes.
+"""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -11,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tis_sync.alarms.catalogue import HELD
 from tis_sync.alarms.store import Alarm
@@ -18,6 +24,7 @@ from tis_sync.cli.process import pause
 from tis_sync.runs.history import History
 from tis_sync.runs.run import NIGHT, Run, RunState
 from tis_sync.runs.services import Services
+from tis_sync.text import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -31,16 +38,46 @@ STATE_STYLES = {
 }
 RUN_COLUMNS = ("job", "state", "rows considered", "added", "changed", "removed", "seconds")
 
-out = Console(highlight=False, soft_wrap=True)
-if not out.is_terminal:
-    out = Console(highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
-progress_out = Console(stderr=True, highlight=False)
+
+def _console(**options: Any) -> Console:
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+_out = _console(soft_wrap=True)
+if not _out.is_terminal:
+    _out = _console(soft_wrap=True, width=PLAIN_WIDTH)
+_progress_out = _console(stderr=True)
+# JSON escapes the control characters of ASCII; a terminal obeys some others too.
+_NOT_ASCII = re.compile(r"[\x7f-\uffff\U00010000-\U0010ffff]")
 
 
 def as_json(value: Any, *, sort_keys: bool = False) -> None:
     """Print a value as JSON."""
     options: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "sort_keys": sort_keys}
-    print(json.dumps(plain(value), default=str, **options))
+    text = json.dumps(plain(value), default=str, **options)
+    print(_NOT_ASCII.sub(_json_escape, text))
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    """A character of a JSON text; as an escape of JSON if a terminal would obey it."""
+    character = match[0]
+    return character if printable(character) == character else json.dumps(character)[1:-1]
+
+
+def print_line(text: str = "", style: str | None = None) -> None:
+    """Print a line.
+
+    Args:
+        text: the line; not markup.
+        style: how Rich shows it: "bold", "red".
+
+    """
+    _out.print(Text(printable(text), style or ""))
+
+
+def styled(text: str, style: str | None) -> Text:
+    """Return the value of a cell that is shown in a style."""
+    return Text(printable(text), style or "")
 
 
 def plain(value: Any) -> Any:
@@ -68,16 +105,21 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any
     cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numeric = bool(cells) and all(
-            row[index].replace(",", "").replace(".", "").isdigit() or row[index] in {"", "-"}
+            row[index].plain.replace(",", "").replace(".", "").isdigit()
+            or row[index].plain in {"", "-"}
             for row in cells
         )
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(printable(column), justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         grid.add_row(*row)
-    out.print(grid)
+    _out.print(grid)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text(printable(_cell_text(value)))
+
+
+def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -91,7 +133,7 @@ def _cell(value: Any) -> str:
 
 def error(message: str) -> None:
     """Print a line on standard error."""
-    print(f"tis-sync: {message}", file=sys.stderr)
+    print(f"tis-sync: {printable(message)}", file=sys.stderr)
 
 
 def runs_table(runs: Iterable[Run], title: str | None = None) -> None:
@@ -101,8 +143,15 @@ def runs_table(runs: Iterable[Run], title: str | None = None) -> None:
 
 def _run_row(run: Run) -> tuple[Any, ...]:
     style = STATE_STYLES.get(run.state)
-    state = f"[{style}]{run.state}[/]" if style else run.state
-    return (run.job, state, run.considered, run.added, run.changed, run.removed, run.seconds)
+    return (
+        run.job,
+        styled(run.state, style),
+        run.considered,
+        run.added,
+        run.changed,
+        run.removed,
+        run.seconds,
+    )
 
 
 def run_errors(runs: Iterable[Run]) -> None:
@@ -129,7 +178,7 @@ def follow(s: Services, run_id: str, *, json: bool = False) -> Run:
 
     """
     s.awaited.add(run_id)
-    console = progress_out if json else out
+    console = _progress_out if json else _out
     if console.is_terminal:
         return _follow_live(s.history, run_id, console)
     return _follow(s.history, run_id, _nothing if json else _line_printer())
@@ -158,10 +207,10 @@ def _line_printer() -> Callable[[list[Run]], None]:
 
 def _follow_live(history: History, run_id: str, console: Console) -> Run:
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[phase]}"),
+        TextColumn("{task.fields[phase]}", markup=False),
         TimeElapsedColumn(),
         console=console,
         transient=True,

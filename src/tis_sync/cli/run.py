@@ -12,7 +12,7 @@ from tis_sync.cli.output import (
     as_json,
     error,
     follow,
-    out,
+    print_line,
     run_errors,
     runs_table,
     table,
@@ -57,7 +57,7 @@ def follow_night(settings: Settings, options: RunOptions, *, json: bool = False)
         else:
             runs_table(runs)
             seconds = f" in {ended.seconds:.1f} s" if ended.seconds is not None else ""
-            out.print(f"The night {ended.state}{seconds}.")
+            print_line(f"The night {ended.state}{seconds}.")
         with suppress(TisSyncError):  # it is logged, and tried again tomorrow
             retention.prune(s)
     run_errors(runs)
@@ -124,13 +124,14 @@ def _run_job(s: Services, job: Job, options: RunOptions, *, json: bool) -> Run:
 
 
 def _print_plan(run: Run) -> None:
-    out.print("\nNothing was written. The first rows of each kind:")
+    print_line()
+    print_line("Nothing was written. The first rows of each kind:")
     if not run.written:
-        out.print("  none: there is nothing to do")
+        print_line("  none: there is nothing to do")
     for kind, rows in run.detail.sample.items():
-        out.print(f"[bold]{kind}[/]")
+        print_line(kind, "bold")
         for row in rows:
-            out.print("  " + ", ".join(f"{k}={v}" for k, v in row.items()), markup=False)
+            print_line("  " + ", ".join(f"{k}={v}" for k, v in row.items()))
 
 
 def verify(jobs: Jobs = None, *, json: Json = False) -> None:
@@ -164,7 +165,7 @@ def cancel(
 ) -> None:
     """Cancel a run, or a night with all its runs. What was applied stays applied."""
     cancelled = actions.cancel(Services(load_settings()), actor(), run)
-    out.print(f"Run {cancelled.id[:8]} of {cancelled.job} is cancelled.")
+    print_line(f"Run {cancelled.id[:8]} of {cancelled.job} is cancelled.")
 
 
 def resume(
@@ -174,7 +175,7 @@ def resume(
     s = Services(load_settings())
     for run in runs:
         resumed = actions.resume(s, actor(), run)
-        out.print(f"Run {resumed.id[:8]} of {resumed.job} will be resumed by a worker.")
+        print_line(f"Run {resumed.id[:8]} of {resumed.job} will be resumed by a worker.")
 
 
 def pause(jobs: Jobs = None) -> None:
@@ -182,7 +183,7 @@ def pause(jobs: Jobs = None) -> None:
     s = Services(load_settings())
     for job in _chosen(jobs):
         actions.pause(s, actor(), job)
-        out.print(f"The schedule of {job.name} is paused.")
+        print_line(f"The schedule of {job.name} is paused.")
 
 
 def unpause(jobs: Jobs = None) -> None:
@@ -190,7 +191,7 @@ def unpause(jobs: Jobs = None) -> None:
     s = Services(load_settings())
     for job in _chosen(jobs):
         actions.unpause(s, actor(), job)
-        out.print(f"The schedule of {job.name} is active.")
+        print_line(f"The schedule of {job.name} is active.")
 
 
 def _chosen(names: list[str] | None) -> list[Job]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tis_sync.audit import audited
-from tis_sync.cli.output import Json, as_json, error, out, table
+from tis_sync.cli.output import Json, as_json, error, print_line, table
 from tis_sync.cli.process import actor
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
@@ -29,7 +29,7 @@ def create(
     detail = {"role": role, "days": days}
     with audited(s.state, s.clock(), creator, "create token", name, detail):
         secret = tokens.create(s.state, name, role, days, creator.name, s.clock())
-    print(secret)
+    print_line(secret)
     error(f"token {name!r}, role {role}, for {days} days. Keep it now: it is not shown again.")
 
 
@@ -64,4 +64,4 @@ def revoke(name: Annotated[str, typer.Argument(help="The token's name.")]) -> No
     s = Services(load_settings())
     with audited(s.state, s.clock(), actor(), "revoke token", name):
         tokens.revoke(s.state, name, s.clock())
-    out.print(f"Token {name!r} is revoked.", markup=False)
+    print_line(f"Token {name!r} is revoked.")

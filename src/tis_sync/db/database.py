@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from tis_sync.db.driver_errors import translate_errors
 from tis_sync.db.mysql import CONNECT_TIMEOUT_SECONDS, TIMEOUT_SECONDS, MySQLServer, split_url
 from tis_sync.errors import UnreachableError, UsageError
+from tis_sync.urls import redacted_url
 
 SQLITE_BUSY_SECONDS = 30  # how long a writer waits for another writer
 NAMED_LOCK_SECONDS = 30
@@ -32,8 +33,8 @@ DEAD_PEER_MILLISECONDS = 60_000  # how long PostgreSQL's host may leave our pack
 
 
 def redacted(url: URL | str) -> str:
-    """Return a URL that is safe to show: asterisks replace the password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """Return a URL that is safe to show: asterisks replace the password, and unknown parameters."""
+    return redacted_url(make_url(url).render_as_string(hide_password=True))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from tis_sync.doctor.finding import MISSING, OK, Finding
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.columns import layout_of
-from tis_sync.esr.files.destination import Destination, redacted_url
+from tis_sync.esr.files.destination import checked_message, destination
 from tis_sync.esr.messaging.consumer import last_contact
 from tis_sync.esr.messaging.drift import examine_broker
 from tis_sync.esr.messaging.monitor import SILENT_SECONDS
@@ -24,18 +24,31 @@ def check_layouts(s: Services) -> Iterator[Finding]:
         yield Finding(f"layout {file_type}", OK, f"{len(layout.body.fields)} fields")
 
 
-def check_destination(s: Services) -> Iterator[Finding]:
-    """Check that the destination accepts a file: write a probe file, and remove it again."""
-    url = s.settings.export()
-    Destination(url, s.settings.export_options).probe()
-    yield Finding("export destination", OK, f"{redacted_url(url)} accepts files")
+def check_destination(s: Services, *, writes: bool) -> Iterator[Finding]:
+    """Check that the destination can be used.
+
+    Args:
+        s: settings, clock and servers.
+        writes: whether to write a file into the folder for probes, if there is one, and remove it.
+
+    """
+    target = destination(s.settings)
+    was_written = target.probe(writes=writes)
+    message = checked_message(target.shown_url, was_written=was_written)
+    yield Finding("export destination", OK, message)
 
 
-def check_broker(s: Services) -> Iterator[Finding]:
-    """Check queues, exchanges and bindings, and that a consumer reaches the broker."""
+def check_broker(s: Services, *, writes: bool) -> Iterator[Finding]:
+    """Check queues, exchanges and bindings, and that a consumer reaches the broker.
+
+    Args:
+        s: settings, clock and servers.
+        writes: whether to send pings through the bindings (see `tis_sync.esr.messaging.drift`).
+
+    """
     if s.settings.broker_url is None:
         return
-    for result in asyncio.run(examine_broker(s.settings)):
+    for result in asyncio.run(examine_broker(s.settings, pings=writes)):
         yield Finding(f"broker: {result.name}", result.state, result.message, result.remedy)
     contact = last_contact(s.state)
     silent = timedelta(seconds=SILENT_SECONDS)

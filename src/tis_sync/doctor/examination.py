@@ -1,8 +1,8 @@
 """All checks by name, and their examination: run them, and report what each of them finds.
 
-`tis-sync doctor` and the Health page show the findings. Nothing is changed, except that a probe
-file is written to the export destination and removed again, and that messages which our consumer
-ignores are sent to its queues.
+`tis-sync doctor` and the Health page show the findings. With `writes`, a small file is written into
+the folder for probes, if the settings name one, and removed again, and messages that our consumer
+ignores are sent to its queues. Otherwise nothing is written anywhere: a page only reads.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -30,6 +30,7 @@ LONGEST_REASON = 160  # characters of an unexpected error that are shown
 SEE_REASON = "fix the cause that the message names"  # for a check that could not run
 # The names of checks that need special treatment.
 BROKER, PRIVILEGES, SCHEDULES = "broker", "TCS privileges", "schedules"
+DESTINATION = "export destination"
 SEARCH, SUCCESSES = "search", "last successes"
 Check = Callable[[Services], Iterator[Finding]]
 CHECKS: dict[str, Check] = {
@@ -41,8 +42,8 @@ CHECKS: dict[str, Check] = {
     "state schema": check_state_schema,
     "state privileges": check_state_privileges,
     SEARCH: check_search,
-    "export destination": check_destination,
-    BROKER: check_broker,
+    DESTINATION: partial(check_destination, writes=False),  # `examine` knows whether to write
+    BROKER: partial(check_broker, writes=False),
     "clock": check_clock,
     SCHEDULES: partial(check_schedules, ()),  # `examine` knows what must be scheduled
     SUCCESSES: check_successes,
@@ -51,7 +52,11 @@ CHECKS: dict[str, Check] = {
 
 
 def examine(
-    s: Services, schedules: Sequence[Schedule], names: Collection[str] | None = None
+    s: Services,
+    schedules: Sequence[Schedule],
+    names: Collection[str] | None = None,
+    *,
+    writes: bool = True,
 ) -> list[Finding]:
     """Run the checks.
 
@@ -59,13 +64,19 @@ def examine(
         s: settings, clock and servers.
         schedules: everything that must be scheduled.
         names: keys of `CHECKS`. None: all of them.
+        writes: whether checks may write, to be certain that writing is possible.
 
     Returns:
         The findings; a check that cannot run is MISSING, with the reason. Nothing is raised.
 
     """
     findings: list[Finding] = []
-    checks: dict[str, Check] = {**CHECKS, SCHEDULES: partial(check_schedules, schedules)}
+    checks: dict[str, Check] = {
+        **CHECKS,
+        SCHEDULES: partial(check_schedules, schedules),
+        DESTINATION: partial(check_destination, writes=writes),
+        BROKER: partial(check_broker, writes=writes),
+    }
     for name, check in checks.items():
         if names is not None and name not in names:
             continue

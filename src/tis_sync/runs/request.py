@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid5
 
 from tis_sync.errors import AlreadyRunningError, NotFoundError, UsageError
+from tis_sync.iso_day import FORM, iso_day
 from tis_sync.jobs.base import AsOf, Job, TableTarget
 from tis_sync.jobs.catalogue import JOBS
 from tis_sync.jobs.person_status import PERSON_RECORD_STATUS
@@ -19,8 +20,6 @@ from tis_sync.runs.run import (
     is_past_day,
 )
 from tis_sync.runs.services import Services
-
-DATE_FORMS = "YYYY-MM-DD, ANY, NONE"
 
 
 def request_run(
@@ -220,7 +219,7 @@ def as_of_for(
     words: Mapping[str, str] = {"any": "ANY", "none": "NONE"}
     word = words.get(text.strip().lower())
     if word is not None and job is not PERSON_RECORD_STATUS:
-        raise UsageError(f"--date {text}: {job.name} takes a date of the form YYYY-MM-DD.")
+        raise UsageError(f"--date {text}: {job.name} takes a date of the form {FORM}.")
     if word == "NONE":
         if override.upper() == "NONE":
             return AsOf.on(today)
@@ -235,12 +234,9 @@ def as_of_for(
 
 def _day(text: str, job: Job) -> date:
     try:
-        day = date.fromisoformat(text.strip())
-        if text.strip() != day.isoformat():
-            raise ValueError
+        return iso_day(text)
     except ValueError:
-        forms = DATE_FORMS if job is PERSON_RECORD_STATUS else "YYYY-MM-DD"
+        forms = f"{FORM}, ANY, NONE" if job is PERSON_RECORD_STATUS else FORM
         raise UsageError(
             f"--date {text!r} is not a date; the accepted forms are {forms}."
         ) from None
-    return day

@@ -4,11 +4,13 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+
+from tis_sync.iso_day import FORM
 
 BOUNDS: dict[type, tuple[str, str]] = {
     Ge: ("at least", "ge"),
@@ -21,7 +23,7 @@ SIMPLE = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    date: "a date: YYYY-MM-DD",
+    date: f"a date: {FORM}",
     Path: "a path",
     str: "text",
     SecretStr: "text",
@@ -51,6 +53,8 @@ def _form(kind: Any, default: Any) -> str:
     if origin in {Union, UnionType}:
         (only,) = (argument for argument in arguments if argument is not type(None))
         return _form(only, default)
+    if origin is Annotated:
+        return _form(arguments[0], default)
     if origin is dict:
         return f"a JSON object of {JSON_KINDS.get(arguments[1], 'values')} by name"
     if origin is tuple:

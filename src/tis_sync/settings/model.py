@@ -5,13 +5,14 @@ Settings are read from environment variables with the prefix `TIS_SYNC_` (`tcs_u
 all data is in the folder `home`.
 """
 
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tis_sync.iso_day import IsoDay, iso_day
 
 PREFIX = "TIS_SYNC_"
 FILE = ".env"
@@ -186,8 +187,16 @@ class Settings(BaseSettings):
     export_options: dict[str, Any] = Field(
         default_factory=dict,
         description="Further options of the destination, named as in fsspec: "
-        '{"endpoint_url": "https://..."}. Never shown.',
+        '{"endpoint_url": "https://..."}. SFTP needs known_hosts or host_key_fingerprint (see '
+        "docs/esr.md). Never shown.",
         repr=False,
+    )
+    export_probe_folder: str | None = Field(
+        None,
+        description="A folder of the destination, beside the one for files, in which "
+        "`tis-sync doctor` and workers write and remove a small file to check that files are "
+        "accepted: /PATH, or BUCKET/PATH in S3. The partner must not collect files from it. "
+        "Default: none; the destination is only read.",
     )
     esr_layouts: Path | None = Field(
         None,
@@ -202,12 +211,18 @@ class Settings(BaseSettings):
     esr_generate_minutes: int = Field(
         15, ge=1, le=59, description="How often records are refreshed. In minutes."
     )
+    esr_export_days: int = Field(
+        31,
+        ge=0,
+        description="Files can be requested for today and for this many days before. Nothing is "
+        "exported into a file of an earlier day. In days.",
+    )
     esr_last_numbers: dict[str, int] = Field(
         default_factory=dict,
         description="The last number that the previous exporter used, for each file type: "
         '{"APP": 4711}. Ignored after the first file of tis-sync.',
     )
-    esr_notifications_since: date | None = Field(
+    esr_notifications_since: IsoDay | None = Field(
         None,
         description="The previous exporter sent the notifications made before this day "
         "(YYYY-MM-DD).",
@@ -344,7 +359,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_override(cls, value: str) -> str:
         if value.upper() not in {"ANY", "NONE"}:
-            date.fromisoformat(value)
+            iso_day(value)
         return value
 
     @property

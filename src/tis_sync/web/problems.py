@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from tis_sync.errors import (
     AlreadyRunningError,
     NotFoundError,
+    PreviewNeededError,
     SchemaError,
     TisSyncError,
     UnreachableError,
@@ -28,6 +29,7 @@ STATUS = (
     (NotAllowedError, HTTPStatus.FORBIDDEN),
     (AlreadyRunningError, HTTPStatus.CONFLICT),
     (NotFoundError, HTTPStatus.NOT_FOUND),
+    (PreviewNeededError, HTTPStatus.CONFLICT),
     (UsageError, HTTPStatus.BAD_REQUEST),
     (UnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (SchemaError, HTTPStatus.SERVICE_UNAVAILABLE),

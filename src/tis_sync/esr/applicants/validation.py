@@ -11,7 +11,7 @@ import polars as pl
 
 from tis_sync.esr.deaneries import DEANERIES
 from tis_sync.esr.files.columns import APPLICANT_COLUMNS
-from tis_sync.esr.files.flat_file import unfit
+from tis_sync.esr.files.flat_file import quoted, unfit
 from tis_sync.esr.files.layout import Layout
 from tis_sync.esr.records import RecordState
 
@@ -72,16 +72,19 @@ def _reasons(layout: Layout, day: date) -> pl.Expr:
 
 def _rules(day: date) -> Iterator[tuple[pl.Expr, pl.Expr]]:
     """The rules beyond the layout: the condition for an invalid record, and the reason."""
-    number = pl.col("nationalPostNumber")
+    number = quoted(pl.col("nationalPostNumber").fill_null("(none)"))
     is_known = pl.col("deanery").is_in(DEANERIES).fill_null(value=False)
-    yield ~is_known, pl.format("post number '{}' names no deanery", number.fill_null("(none)"))
+    yield (
+        ~is_known,
+        pl.format("post number '{}' names no deanery", number),
+    )
     yield (
         ~pl.col("postcode").str.contains(POSTCODE),
-        pl.format("postcode '{}' is not a UK postcode", "postcode"),
+        pl.format("postcode '{}' is not a UK postcode", quoted(pl.col("postcode"))),
     )
     yield (
         pl.col("professionalBody1").is_not_null() & ~pl.col("regNumber1").str.contains(GMC_NUMBER),
-        pl.format("GMC number '{}' does not have seven digits", "regNumber1"),
+        pl.format("GMC number '{}' does not have seven digits", quoted(pl.col("regNumber1"))),
     )
     born = pl.col("dob").str.to_date("%Y%m%d", strict=False)
     # Most years have no 29 February; the first of the month is precise enough.

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 from dbos import DBOS
 
-from tis_sync.alarms.catalogue import EXPORT_FAILED
+from tis_sync.alarms.catalogue import EXPORT_FAILED, INVALID_NOTIFICATIONS
 from tis_sync.durable.model import FAILED, UNFINISHED, Queue, Schedule, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError
@@ -24,9 +24,10 @@ from tis_sync.esr.calendar import EXPORT_AT, due, london_day
 from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
 from tis_sync.esr.export.events import write_events
+from tis_sync.esr.export.preview import oldest_day
 from tis_sync.esr.export.tcs_events import report_exports
 from tis_sync.esr.files import numbering
-from tis_sync.esr.files.destination import Destination
+from tis_sync.esr.files.destination import destination
 from tis_sync.esr.files.store import (
     exported_records,
     file_bytes,
@@ -44,6 +45,7 @@ from tis_sync.settings.model import Settings
 EXPORT_QUEUE = "tis_sync_esr"
 GENERATE_QUEUE = "tis_sync_esr_generate"
 COMMANDS_PER_WORKER = 4  # a command mostly waits for TCS and for the destination
+NAMED = 5  # notifications that an alarm names; all of them are counted
 # A command that was requested this long ago and is still queued may have no workflow, because the
 # process that requested it has died.
 UNSTARTED_SECONDS = 10.0
@@ -119,13 +121,15 @@ def claim(s: Services, command_id: str) -> str:
         made_before=due(command.file_type, command.day) if is_scheduled else None,
         last_number=s.settings.esr_last_numbers.get(command.file_type, 0),
         rows=None if is_applicants else _notifications(s, command),
+        # A command may have waited, or been dead, for longer than its day may be exported.
+        oldest=oldest_day(s.settings, london_day(s.clock())),
     )
     commands.note(command_id, file=file.name)
     return file.name
 
 
 def _notifications(s: Services, command: Command) -> pl.DataFrame:
-    return select_notifications(
+    selection = select_notifications(
         s.state,
         s.tcs(),
         command.deanery,
@@ -134,6 +138,14 @@ def _notifications(s: Services, command: Command) -> pl.DataFrame:
         london_day(s.clock()),
         full=command.file_type == FileType.DNF,
     )
+    if selection.left_out:
+        more = len(selection.left_out) - NAMED
+        named = "; ".join(selection.left_out[:NAMED]) + (f"; {more:,} more" if more > 0 else "")
+        details = f"Left out of the {command.file_type} file of {command.deanery}: {named}."
+        s.alarms.open(INVALID_NOTIFICATIONS, command.deanery, details, s.clock())
+    else:
+        s.alarms.close(INVALID_NOTIFICATIONS, command.deanery, s.clock())
+    return selection.rows
 
 
 @step
@@ -141,7 +153,7 @@ def write(s: Services, name: str) -> None:
     """Write the file to its destination, with the same bytes every time."""
     file = get_file(s.state, name)
     data = file_bytes(s.state, s.settings, file)
-    Destination(s.settings.export(), s.settings.export_options).put(name, data)
+    destination(s.settings).put(name, data)
     mark_written(s.state, file, data, s.clock())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from tis_sync.esr.files.layout import Field, Format, Layout, RecordType
+from tis_sync.text import printable
 
 LINE_END = "\r\n"
 CREATED_DATE, CREATED_TIME = "%Y%m%d", "%H%M%S"
@@ -18,6 +19,9 @@ CREATED_DATE, CREATED_TIME = "%Y%m%d", "%H%M%S"
 # possessive, so no line can cause backtracking.
 VALUE = r'(?:"((?:[^"]|"")*+)"|([^",\r\n]*+))'
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+# A carriage return or a line feed would begin a line of its own; others act on a reader's screen.
+CONTROL = r"[\p{Cc}\x{2028}\x{2029}]"
+CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
 LONGEST_VALUE = 60  # characters of a value that a reason quotes
 LONGEST_LINE = 80  # characters of a bad line that are kept
 
@@ -120,14 +124,27 @@ def unfit(record: RecordType) -> pl.Expr:
         empty = value.is_null() | (value == "")
         if field.mandatory:
             reasons.append(pl.when(empty).then(pl.lit(f"{field.name} is missing")))
-        start = pl.lit(f"{field.name} '") + value.str.slice(0, LONGEST_VALUE) + pl.lit("' ")
+        start = pl.lit(f"{field.name} '") + quoted(value) + pl.lit("' ")
         for wrong, reason in _misfits(field, value):
             reasons.append(pl.when(~empty & wrong).then(start + pl.lit(reason)))
     return pl.concat_list(reasons).list.drop_nulls()
 
 
+def quoted(value: pl.Expr) -> pl.Expr:
+    """How a value begins, for a reason; escapes stand for control characters."""
+    escapes = [printable(control) for control in CONTROLS]
+    return value.str.slice(0, LONGEST_VALUE).str.replace_many(CONTROLS, escapes)
+
+
+def has_control(value: pl.Expr) -> pl.Expr:
+    """Whether a text contains a control character, which no file may contain."""
+    return value.str.contains(CONTROL)
+
+
 def _misfits(field: Field, value: pl.Expr) -> Iterator[tuple[pl.Expr, str]]:
     """The ways in which a value can fail to fit its format: a condition and the reason."""
+    if field.is_text:
+        yield has_control(value), "contains a control character"
     if field.kind == Format.TEXT:
         yield value.str.len_chars() > field.size, f"is longer than {field.size} characters"
     elif field.kind == Format.FIXED:

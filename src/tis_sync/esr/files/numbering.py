@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tis_sync.db.bulk import KEYS_PER_STATEMENT
 from tis_sync.db.database import Database
+from tis_sync.errors import UsageError
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.records import RecordState
 from tis_sync.state import esr_tables as t
@@ -68,6 +69,16 @@ def file_from_row(row: sa.RowMapping) -> File:
     return File(**{**row, "file_type": FileType(row["file_type"])})
 
 
+def count_ready(state: Database, deanery: str) -> int:
+    """Count the records of a deanery that the next APP file would contain."""
+    # Records without a post count as records of one post, as in the claim.
+    by_post = sa.select(sa.func.count().label("number")).where(_ready(deanery))
+    number = by_post.group_by(t.record.c.post_id).subquery().c.number
+    limited = sa.case((number > RECORDS_PER_POST, RECORDS_PER_POST), else_=number)
+    with state.read() as connection:
+        return int(connection.scalar(sa.select(sa.func.sum(limited))) or 0)
+
+
 def lock_counter(connection: sa.Connection, file_type: FileType) -> int:
     """Lock the counter of a file type until the transaction ends.
 
@@ -95,6 +106,7 @@ def claim(
     made_before: datetime | None = None,
     last_number: int = 0,
     rows: pl.DataFrame | None = None,
+    oldest: date | None = None,
 ) -> File:
     """Decide the file of a command; a repeated call returns the same file.
 
@@ -111,6 +123,11 @@ def claim(
         last_number: the last number that the previous exporter took.
         rows: the content of a notification file: `subject`, `claim` and `content`, in order. Rows
             that another file has claimed are left out. None: the deanery's TO_EXPORT records.
+        oldest: no file is made for an earlier day; the one that exists is returned. None: for any
+            day.
+
+    Raises:
+        UsageError: the day is earlier than `oldest`, and a new file would be needed.
 
     """
     with state.write() as connection:
@@ -128,6 +145,12 @@ def claim(
             early = made_before is not None and last.created_at < made_before
             if not (early and _has_unsent(connection, deanery, rows)):
                 return last
+        if oldest is not None and day < oldest:
+            raise UsageError(
+                f"{day} is too long ago for a new file; the oldest day is {oldest}. Send what is "
+                f"unsent in today's file: `tis-sync esr export {deanery} --type "
+                f"{file_type.option} --new`."
+            )
         values: dict[str, Any] = {
             "name": file_name(deanery, file_type, day, taken + 1),
             "file_type": file_type,

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tis_sync.esr.deaneries import DEANERIES
+from tis_sync.iso_day import IsoDay
 
 PING = "tis-sync.ping"  # type of the empty messages that the consumer sends to itself
 
@@ -21,7 +22,7 @@ def _normalise_code(value: object) -> object:
 
 Text = Annotated[str | None, BeforeValidator(_blank_to_none)]
 Id = Annotated[int, Field(ge=0, lt=2**63)]
-Day = Annotated[date | None, BeforeValidator(_blank_to_none)]
+Day = Annotated[IsoDay | None, BeforeValidator(_blank_to_none)]
 Deanery = Annotated[Literal[DEANERIES], BeforeValidator(_normalise_code)]  # type: ignore[valid-type]
 
 
@@ -79,7 +80,7 @@ class AppRecord(Message):
         None,
         description="If missing, the header `deanery` applies; without it, the post number.",
     )
-    projected_hire_date: date = Field(description="The start of the placement.")
+    projected_hire_date: IsoDay = Field(description="The start of the placement.")
     projected_end_date: Day = None
     effective_date: Day = Field(None, description="If missing, the start of the placement.")
     last_name: Text = None
@@ -110,7 +111,7 @@ class AppFileCommand(Message):
     """Export the applicants of a deanery (`appfilegenerationcommand`)."""
 
     deanery: Deanery = Field(description="The code of the deanery.")
-    day: date | None = Field(
+    day: IsoDay | None = Field(
         None, alias="date", description="The day of the file. If missing, the day of the message."
     )
     new: bool = Field(False, description="Take a new number even if the day already has a file.")

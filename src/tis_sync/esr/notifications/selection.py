@@ -1,6 +1,7 @@
 """Selection: which rows of TCS's table EsrNotification a file must contain."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 import polars as pl
@@ -10,6 +11,7 @@ from tis_sync.db.bulk import KEYS_PER_STATEMENT
 from tis_sync.db.database import Database
 from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.files.columns import NOTIFICATION_COLUMNS
+from tis_sync.esr.files.flat_file import has_control
 from tis_sync.state import esr_tables as t
 from tis_sync.tcs import tables as tcs
 from tis_sync.tcs.columns import comparable
@@ -21,6 +23,21 @@ VPD_DIGITS = 3  # a VPD code is text: "096", never "96"
 TABLE = tcs.EsrNotification
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The notifications of a deanery that are to be sent.
+
+    Attributes:
+        rows: a frame: subject (the id of the row), claim ("DNC/id", or null if it may be sent
+            again), content (JSON).
+        left_out: the rows that cannot be sent, each with the reason, without its values.
+
+    """
+
+    rows: pl.DataFrame
+    left_out: list[str]
+
+
 def select_notifications(
     state: Database,
     source: Database,
@@ -30,7 +47,7 @@ def select_notifications(
     day: date,
     *,
     full: bool,
-) -> pl.DataFrame:
+) -> Selection:
     """Select the notifications of a deanery to be sent, oldest first.
 
     Notifications of any day are selected, so nothing is lost if a day is missed.
@@ -43,10 +60,6 @@ def select_notifications(
         since: the previous exporter sent the notifications of earlier days. None: it sent none.
         day: today's date (Europe/London).
         full: all of them (DNF), not only those that no file contains yet (DNC).
-
-    Returns:
-        A frame: subject (the id of the row), claim ("DNC/id", or null if it may be sent again),
-        content (JSON).
 
     """
     codes = [deanery, *(code for code, target in prefixes.items() if target == deanery)]
@@ -65,17 +78,22 @@ def select_notifications(
         for part in ids.sort().to_frame().iter_slices(KEYS_PER_STATEMENT)
     ]
     if not parts:
-        return pl.DataFrame(schema=dict.fromkeys(("subject", "claim", "content"), pl.String()))
+        none = pl.DataFrame(schema=dict.fromkeys(("subject", "claim", "content"), pl.String()))
+        return Selection(none, [])
     claim = pl.lit(None, pl.String) if full else pl.format(f"{FileType.DNC}/{{}}", "id")
-    return (
+    rows = (
         pl.concat(parts)
         .sort("createdDate", "id", nulls_last=False)
-        .select(
-            subject=pl.col("id").cast(pl.String),
-            claim=claim,
-            content=pl.struct(_texts()).struct.json_encode(),
-        )
+        .with_columns(_texts())
+        .with_columns(reason=_reason())
     )
+    unfit = rows.filter(pl.col("reason").is_not_null()).select("id", "reason")
+    fit = rows.filter(pl.col("reason").is_null()).select(
+        subject=pl.col("id").cast(pl.String),
+        claim=claim,
+        content=pl.struct(NOTIFICATION_COLUMNS).struct.json_encode(),
+    )
+    return Selection(fit, [f"{TABLE.name} {key}: {reason}" for key, reason in unfit.rows()])
 
 
 def notification_read() -> Read:
@@ -100,6 +118,16 @@ def _unsent(state: Database, ids: pl.Series) -> pl.Series:
             among = sa.select(t.line.c.subject).where(t.line.c.claim.in_(claims))
             sent += [int(subject) for subject in connection.scalars(among)]
     return ids.filter(~ids.is_in(sent))
+
+
+def _reason() -> pl.Expr:
+    """Why a notification cannot be sent; null if it can."""
+    named = [
+        pl.when(has_control(pl.col(name))).then(pl.lit(f"{name} contains a control character"))
+        for name in NOTIFICATION_COLUMNS
+    ]
+    reasons = pl.concat_list(named).list.drop_nulls()
+    return pl.when(reasons.list.len() > 0).then(reasons.list.join("; "))
 
 
 def _texts() -> Iterator[pl.Expr]:

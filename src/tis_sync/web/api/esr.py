@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tis_sync import actions
+from tis_sync.esr.calendar import london_day
 from tis_sync.esr.deaneries import (
     DEANERIES,
     FILE_TYPE_BY_NAME,
@@ -16,7 +17,9 @@ from tis_sync.esr.deaneries import (
     file_type_named,
 )
 from tis_sync.esr.export import explain as explanations
+from tis_sync.esr.export import preview as previews
 from tis_sync.esr.export.commands import Command, Commands, CommandState
+from tis_sync.esr.export.preview import FilePreview, check_day
 from tis_sync.esr.files.numbering import File
 from tis_sync.esr.files.store import find_files, get_file, read_contents
 from tis_sync.esr.messaging import dead_letters as dead_letter_store
@@ -27,6 +30,7 @@ from tis_sync.esr.records import (
     find_records,
     records_at_risk,
 )
+from tis_sync.iso_day import IsoDay
 from tis_sync.web.api.schemas import PAGE, After, Key, Limit, Page
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater
 from tis_sync.web.problems import PROBLEMS
@@ -99,11 +103,25 @@ class ExportRequest(BaseModel):
         None, description="Codes of deaneries. Default: all thirteen.", max_length=len(DEANERIES)
     )
     type: str = Field("app", description=f"One of: {TYPE_NAMES}.")
-    day: date | None = Field(None, description="The day of the files. Default: today.")
+    day: IsoDay | None = Field(None, description="The day of the files. Default: today.")
+    previewed: int | None = Field(
+        None,
+        ge=0,
+        description="The number of records in the preview (`GET /esr/exports/preview`). Required "
+        "for another day than today; 409 if it is missing or has changed.",
+    )
     new: bool = Field(
         False, description="Make a file with a new number for what is unsent, even if the day has "
         "a file."
     )  # fmt: skip
+
+
+class ExportPreview(BaseModel):
+    """What an export would send."""
+
+    day: date
+    records: int = Field(description="The number of records in all files: `previewed`.")
+    files: list[FilePreview]
 
 
 @router.get("/records")
@@ -137,7 +155,7 @@ def at_risk(s: Servers) -> list[RecordDetails]:
 @router.get("/files")
 def files(
     s: Servers,
-    day: date | None = None,
+    day: IsoDay | None = None,
     deanery: str | None = None,
     type: Annotated[str | None, Query()] = None,  # noqa: A002  the name in the URL
     limit: Limit = PAGE,
@@ -190,7 +208,36 @@ def export(s: Servers, user: Updater, request: ExportRequest, key: Key = None) -
     """Export the files of a day. A file that exists is sent again unchanged."""
     codes = [deanery_named(code) for code in request.deaneries or DEANERIES]
     file_type: FileType = file_type_named(request.type)
-    return actions.export(s, user.actor, codes, file_type, request.day, new=request.new, key=key)
+    return actions.export(
+        s,
+        user.actor,
+        codes,
+        file_type,
+        request.day,
+        new=request.new,
+        previewed=request.previewed,
+        key=key,
+    )
+
+
+@router.get("/exports/preview")
+def preview(
+    s: Servers,
+    deanery: Annotated[list[str] | None, Query()] = None,
+    type: Annotated[str, Query(description=f"One of: {TYPE_NAMES}.")] = "app",  # noqa: A002  the name in the URL
+    day: IsoDay | None = None,
+    new: bool = False,
+) -> ExportPreview:
+    """What an export would send, deanery by deanery. Nothing is written.
+
+    Records count as of their last refresh, which is usually at most fifteen minutes ago.
+    """
+    today = london_day(s.clock())
+    chosen = day or today
+    check_day(s.settings, chosen, today)
+    codes = [deanery_named(code) for code in deanery or DEANERIES]
+    files = previews.preview(s, codes, file_type_named(type), chosen, new=new)
+    return ExportPreview(day=chosen, records=previews.total(files), files=files)
 
 
 @router.post("/commands/{command_id}/retry", status_code=HTTPStatus.ACCEPTED)

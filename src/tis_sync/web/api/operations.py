@@ -61,8 +61,11 @@ def alarms(s: Servers, closed: bool = False, limit: Limit = PAGE) -> list[AlarmD
 
 @router.get("/doctor")
 def doctor(s: Servers) -> list[Finding]:
-    """Check everything that the service relies on."""
-    return examine(s)
+    """Check everything that the service relies on, by reading only.
+
+    `tis-sync doctor` also checks that files and messages are accepted.
+    """
+    return examine(s, writes=False)
 
 
 @router.get("/settings")

@@ -2,23 +2,26 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from tis_sync import actions
+from tis_sync.errors import PreviewNeededError
 from tis_sync.esr.calendar import london_day, next_due
 from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.export.explain import explain
+from tis_sync.esr.export.preview import check_day, preview, total
 from tis_sync.esr.files.numbering import File
 from tis_sync.esr.files.store import find_files, get_file, read_contents
 from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.records import RecordState, count_records, find_records, records_at_risk
+from tis_sync.iso_day import IsoDay
 from tis_sync.runs.services import Services
-from tis_sync.web.dependencies import Servers, Updater, Viewer
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater, Viewer
 from tis_sync.web.pages.common import Checkbox, Key, redirect
 from tis_sync.web.templates import page
 
@@ -44,7 +47,7 @@ def show(
     request: Request,
     s: Servers,
     user: Viewer,
-    day: date | None = None,
+    day: IsoDay | None = None,
     placement: Annotated[str, Query(max_length=20)] = "",
 ) -> HTMLResponse:
     """The page."""
@@ -106,20 +109,59 @@ def show_file(name: str, request: Request, s: Servers, user: Viewer) -> HTMLResp
     )
 
 
-@router.post("/export")
+@router.post("/export", response_model=None)
 def export(
+    request: Request,
     s: Servers,
     user: Updater,
     deanery: Annotated[str, Form()],
     type_: Annotated[str, Form(alias="type")] = "app",
-    day: Annotated[date | None, Form()] = None,
+    day: Annotated[IsoDay | None, Form()] = None,
     new: Checkbox = False,
+    previewed: Annotated[int | None, Form(ge=0, lt=LARGEST_INTEGER)] = None,
     key: Key = None,
-) -> RedirectResponse:
-    """Export the files of one deanery or all, and show their day."""
+) -> Response:
+    """Export the files of one deanery or all, and show their day.
+
+    For another day than today, the preview is shown first; its button sends `previewed`.
+    """
     codes = DEANERIES if deanery == ALL else (deanery_named(deanery),)
-    actions.export(s, user.actor, codes, file_type_named(type_), day, new=new, key=key or None)
-    return redirect(f"/sync/esr?day={day or london_day(s.clock())}#day")
+    file_type, today = file_type_named(type_), london_day(s.clock())
+    changed = False
+    if day in {None, today} or previewed is not None:
+        try:
+            actions.export(
+                s, user.actor, codes, file_type, day, new=new, previewed=previewed, key=key or None
+            )
+        except PreviewNeededError:  # the number has changed, or midnight has passed
+            changed = True
+        else:
+            return redirect(f"/sync/esr?day={day or today}#day")
+    assert day is not None
+    check_day(s.settings, day, today)
+    if file_type == FileType.APP:
+        actions.refresh_records(s, user.actor)  # the preview must know what the export will
+    files = preview(s, codes, file_type, day, new=new)
+    fields = {
+        "deanery": deanery,
+        "type": type_,
+        "day": day,
+        "previewed": total(files),
+        "new": "yes" if new else None,
+        "key": key,
+    }
+    return page(
+        request,
+        "export.html",
+        user=user,
+        file_type=file_type,
+        day=day,
+        today=today,
+        files=files,
+        records=total(files),
+        changed=changed,
+        fields={name: value for name, value in fields.items() if value is not None},
+    )
 
 
 @router.post("/commands/{command_id}/retry")
