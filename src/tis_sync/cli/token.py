@@ -10,7 +10,7 @@ from tis_sync.cli.process import actor
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.web.auth import tokens
-from tis_sync.web.auth.identity import VIEW
+from tis_sync.web.auth.identity import VIEW, Role
 
 DAYS = 365
 
@@ -20,7 +20,7 @@ def create(
         str, typer.Argument(help="What the token is for; shown in the list and the audit log.")
     ],
     *,
-    role: Annotated[str, typer.Option(help="view or update.")] = VIEW,
+    role: Annotated[str, typer.Option(help=f"{', '.join(Role)}.")] = VIEW,
     days: Annotated[int, typer.Option(min=1, help="How many days it is valid.")] = DAYS,
 ) -> None:
     """Create a token and print its secret. Only a hash is stored: it is not shown again."""

@@ -21,9 +21,18 @@ from tis_sync.web.api.schemas import (
     RunDetails,
     run_details,
 )
-from tis_sync.web.dependencies import LARGEST_INTEGER, LiveFeeds, RunId, Servers, Updater
+from tis_sync.web.dependencies import (
+    LARGEST_INTEGER,
+    CallerLookup,
+    LiveFeeds,
+    RunId,
+    Servers,
+    Updater,
+    Viewer,
+)
 from tis_sync.web.problems import PROBLEMS
 from tis_sync.web.run_feed import follow_run
+from tis_sync.web.streams import while_allowed
 
 router = APIRouter(tags=["runs"], responses=PROBLEMS)
 
@@ -89,11 +98,16 @@ def plan(run_id: str, s: Servers) -> PlanDetails:
 
 
 @router.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def events(run_id: RunId, s: Servers, feeds: LiveFeeds) -> AsyncIterator[ServerSentEvent]:
-    """Follow a run: events `run` for it and its follow-ups, `line` for its log, then `end`."""
+async def events(
+    run_id: RunId, s: Servers, user: Viewer, feeds: LiveFeeds, caller: CallerLookup
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a run: events `run` for it and its follow-ups, `line` for its log, then `end`.
+
+    Without `end`, the connection was lost, or the caller may no longer follow it.
+    """
     sent: dict[str, RunDetails] = {}
     last_line = 0
-    async for snapshot in follow_run(s, feeds, run_id):
+    async for snapshot in while_allowed(follow_run(s, feeds, run_id), caller, user=user):
         for details in map(run_details, snapshot.family):
             if sent.get(details.id) != details:
                 sent[details.id] = details

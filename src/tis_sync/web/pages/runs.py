@@ -12,9 +12,10 @@ from tis_sync.jobs.catalogue import JOB_BY_NAME, job_named
 from tis_sync.runs.run import NIGHT
 from tis_sync.runs.services import Services
 from tis_sync.web.auth.identity import Caller
-from tis_sync.web.dependencies import LiveFeeds, RunId, Servers, Updater, Viewer
+from tis_sync.web.dependencies import CallerLookup, LiveFeeds, RunId, Servers, Updater, Viewer
 from tis_sync.web.pages.common import TITLES, Key, redirect
 from tis_sync.web.run_feed import RunSnapshot, follow_run, snapshot
+from tis_sync.web.streams import while_allowed
 from tis_sync.web.templates import page, rendered
 from tis_sync.workers.cluster import TAKEN_OVER
 
@@ -50,13 +51,14 @@ def show(run_id: str, request: Request, s: Servers, user: Viewer) -> HTMLRespons
 
 @router.get("/live/runs/{run_id}", response_class=EventSourceResponse)
 async def live(
-    run_id: RunId, s: Servers, user: Viewer, feeds: LiveFeeds
+    run_id: RunId, s: Servers, user: Viewer, feeds: LiveFeeds, caller: CallerLookup
 ) -> AsyncIterator[ServerSentEvent]:
     """The part of the page about a run, whenever it has changed; `end` when the run has ended."""
-    async for current in follow_run(s, feeds, run_id):
+    async for current in while_allowed(follow_run(s, feeds, run_id), caller, user=user):
         html = rendered("_run.html", **_context(s, user, current))
         yield ServerSentEvent(event="run", raw_data=html)
-    yield ServerSentEvent(event="end", raw_data="")
+        if current.has_ended:
+            yield ServerSentEvent(event="end", raw_data="")
 
 
 def _context(s: Services, user: Caller, current: RunSnapshot) -> dict[str, Any]:
