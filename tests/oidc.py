@@ -113,7 +113,7 @@ class OidcProvider:
         while True:
             try:
                 httpx2.get(f"{self.issuer}/.well-known/openid-configuration").raise_for_status()
-                return
+                break
             except httpx2.HTTPError:
                 assert self.process.poll() is None, (self.home / "out").read_text()
                 assert time.monotonic() < deadline, (self.home / "out").read_text()

@@ -183,6 +183,18 @@ def test_without_sign_in_the_console_refuses_an_address_that_others_can_reach(
         assert "this machine only" in ended.err or "is not an address" in ended.err
 
 
+def test_a_public_address_without_sign_in_is_wrong_usage(program: Program) -> None:
+    ended = program("serve", web_url="https://sync.example")
+    assert ended.code == 2
+    assert "TIS_SYNC_OIDC_ISSUER" in ended.err
+
+
+def test_sign_in_without_a_public_address_is_wrong_usage(program: Program) -> None:
+    ended = program("serve", oidc_issuer="https://login.example")
+    assert ended.code == 2
+    assert "TIS_SYNC_WEB_URL is needed" in ended.err
+
+
 def test_the_program_answers_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     port = free_port()
     environment = {**os.environ, **ON_THE_DAY, "TIS_SYNC_HOME": str(tmp_path)}

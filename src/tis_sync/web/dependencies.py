@@ -78,7 +78,7 @@ async def _lookup(request: Request) -> Callable[[], Awaitable[Caller]]:
     return again
 
 
-# Looks the caller of a stream up again; see `tis_sync.web.streams`.
+# Looks the caller of a stream up again; see `tis_sync.web.feeds.while_allowed`.
 CallerLookup = Annotated[Callable[[], Awaitable[Caller]], Depends(_lookup)]
 
 

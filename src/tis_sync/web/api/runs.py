@@ -30,9 +30,9 @@ from tis_sync.web.dependencies import (
     Updater,
     Viewer,
 )
+from tis_sync.web.feeds import while_allowed
 from tis_sync.web.problems import PROBLEMS
 from tis_sync.web.run_feed import follow_run
-from tis_sync.web.streams import while_allowed
 
 router = APIRouter(tags=["runs"], responses=PROBLEMS)
 

@@ -31,6 +31,8 @@ from tis_sync.web.auth.identity import (
 )
 from tis_sync.web.auth.provider_documents import ProviderDocuments
 
+SCOPE = "openid profile email"
+
 
 @dataclass(frozen=True)
 class SignIn:
@@ -188,7 +190,8 @@ class Provider:
             self._settings.oidc_client_id,
             None if secret is None else secret.get_secret_value(),
             token_endpoint_auth_method="none" if secret is None else "client_secret_basic",
-            scope="openid profile email",
+            # To ask again is to ask for what was granted; naming more would be refused.
+            scope=None if callback is None else SCOPE,
             redirect_uri=callback,
             code_challenge_method="S256",
             timeout=self._documents.timeout_seconds,
@@ -259,7 +262,7 @@ class Provider:
     async def _access_claims(self, answer: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
         """The claims of the access token: Keycloak puts roles there by default."""
         access = str(answer.get("access_token", ""))
-        if access.count(".") != 2:  # noqa: PLR2004  a JWT has three parts
+        if access.count(".") != 2:
             return {}
         try:
             claims = await self._verified(access, Kind.ACCESS, None)

@@ -133,9 +133,7 @@ def claim_check(state: Database, session: Session, until: datetime) -> bool:
         else t.session.c.check_at == sa.literal(session.check_at, t.session.c.check_at.type),
     )
     with state.write() as connection:
-        updated = connection.execute(
-            sa.update(t.session).where(unchanged).values(check_at=until)
-        )
+        updated = connection.execute(sa.update(t.session).where(unchanged).values(check_at=until))
     return bool(updated.rowcount)
 
 

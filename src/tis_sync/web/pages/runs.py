@@ -13,9 +13,9 @@ from tis_sync.runs.run import NIGHT
 from tis_sync.runs.services import Services
 from tis_sync.web.auth.identity import Caller
 from tis_sync.web.dependencies import CallerLookup, LiveFeeds, RunId, Servers, Updater, Viewer
+from tis_sync.web.feeds import while_allowed
 from tis_sync.web.pages.common import TITLES, Key, redirect
 from tis_sync.web.run_feed import RunSnapshot, follow_run, snapshot
-from tis_sync.web.streams import while_allowed
 from tis_sync.web.templates import page, rendered
 from tis_sync.workers.cluster import TAKEN_OVER
 

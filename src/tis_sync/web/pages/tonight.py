@@ -9,10 +9,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from tis_sync import actions
 from tis_sync.runs.run import RunOptions
 from tis_sync.web.dependencies import CallerLookup, LiveFeeds, Servers, Updater, Viewer
+from tis_sync.web.feeds import while_allowed
 from tis_sync.web.pages.common import Key, redirect
 from tis_sync.web.presenters.charts import scaled
 from tis_sync.web.presenters.tonight import tonight
-from tis_sync.web.streams import while_allowed
 from tis_sync.web.templates import page, rendered
 
 router = APIRouter()
