@@ -15,6 +15,8 @@ const provider = new Provider(config.issuer, {
     redirect_uris: [`${config.console}/sync/signin/done`],
     post_logout_redirect_uris: [`${config.console}/sync/signedout`]
   }],
+  // Longer than any test moves its clock on.
+  ttl: { AccessToken: 86400, AuthorizationCode: 60, Grant: 86400, IdToken: 86400, RefreshToken: 86400, Session: 86400 },
   pkce: { required: () => true },
   issueRefreshToken: async () => config.refresh_tokens,
   jwks: { keys: config.keys },

@@ -31,6 +31,7 @@ from tis_sync.web.dependencies import (
     Viewer,
 )
 from tis_sync.web.feeds import while_allowed
+from tis_sync.web.presenters.personal_data import seen_sample
 from tis_sync.web.problems import PROBLEMS
 from tis_sync.web.run_feed import follow_run
 
@@ -83,8 +84,11 @@ def log(
 
 
 @router.get("/runs/{run_id}/plan")
-def plan(run_id: str, s: Servers) -> PlanDetails:
-    """What a dry run would write. Start a run with `dry_run` to get a plan."""
+def plan(run_id: str, s: Servers, user: Viewer) -> PlanDetails:
+    """What a dry run would write. Start a run with `dry_run` to get a plan.
+
+    Texts in the sample that may be personal data need the role personal.
+    """
     found = s.history.get(run_id)
     if not found.options.dry_run:
         raise UsageError(f"Run {found.id[:8]} is not a dry run. Start one with dry_run.")
@@ -93,7 +97,7 @@ def plan(run_id: str, s: Servers) -> PlanDetails:
         added=found.added,
         changed=found.changed,
         removed=found.removed,
-        sample=found.detail.sample,
+        sample=seen_sample(s, user, found),
     )
 
 
