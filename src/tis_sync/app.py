@@ -47,9 +47,11 @@ def is_idle(s: Services) -> bool:
     return not s.history.all_active() and not Commands(s.state).in_state(*active)
 
 
-def examine(s: Services, names: Collection[str] | None = None) -> list[Finding]:
+def examine(
+    s: Services, names: Collection[str] | None = None, *, writes: bool = True
+) -> list[Finding]:
     """Check everything that the service relies on; see `examination.examine`."""
-    return examination.examine(s, schedules(s.settings), names)
+    return examination.examine(s, schedules(s.settings), names, writes=writes)
 
 
 def consume(s: Services) -> AbstractContextManager[None]:

@@ -200,14 +200,14 @@ def test_a_client_on_this_machine_cannot_choose_the_address_by_which_it_is_count
 def test_without_sign_in_only_this_machine_is_answered_whoever_serves_the_application(
     s: Services,
 ) -> None:
-    async def ask(client: str) -> int:
+    async def request(client: str) -> int:
         transport = httpx2.ASGITransport(create_app(s), client=(client, 1234))
         async with httpx2.AsyncClient(transport=transport) as browser:
             return (await browser.get("http://localhost/sync/health/live")).status_code
 
     for client, expected in {"127.0.0.1": 200, "127.8.9.1": 200, "::1": 200, "192.0.2.1": 403,
                              "2001:db8::1": 403, "unknown": 403}.items():  # fmt: skip
-        assert asyncio.run(ask(client)) == expected, client
+        assert asyncio.run(request(client)) == expected, client
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])

@@ -1,4 +1,4 @@
-"""Personal data are seen by those with the role personal, whose looks are recorded; by no others."""
+"""Personal data are seen by those with the role personal, whose looks are recorded; no others."""
 
 import json
 import re

@@ -140,7 +140,7 @@ def test_many_requests_ask_the_provider_once(
     assert session.checked_at == s.clock()
 
 
-def test_while_the_provider_hangs_sessions_go_on_for_an_hour(
+def test_while_the_provider_hangs_sessions_continue_for_an_hour(
     call: Console, own: OidcProvider, clock: Clock
 ) -> None:
     with signed_in(call) as browser:
@@ -267,7 +267,7 @@ def test_live_updates_end_when_a_token_is_revoked(call: Console, s: Services) ->
     assert ended
 
 
-def test_live_updates_end_when_roles_change_and_go_on_for_others(
+def test_live_updates_end_when_roles_change_and_continue_for_others(
     call: Console, own: OidcProvider, clock: Clock
 ) -> None:
     ended: list[float] = []

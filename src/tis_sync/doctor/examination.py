@@ -11,7 +11,7 @@ from functools import partial
 from tis_sync import logs
 from tis_sync.doctor.configuration import check_channels, check_settings
 from tis_sync.doctor.esr import check_broker, check_destination, check_layouts
-from tis_sync.doctor.finding import MISSING, Finding
+from tis_sync.doctor.finding import MISSING, NOT_CHECKED, Finding
 from tis_sync.doctor.operation import (
     ALARMS,
     check_alarms,
@@ -29,8 +29,10 @@ from tis_sync.runs.services import Services
 LONGEST_REASON = 160  # characters of an unexpected error that are shown
 SEE_REASON = "fix the cause that the message names"  # for a check that could not run
 # The names of checks that need special treatment.
-BROKER, PRIVILEGES, SCHEDULES = "broker", "TCS privileges", "schedules"
-SEARCH, SUCCESSES = "search", "last successes"
+BROKER, DESTINATION, PRIVILEGES = "broker", "export destination", "TCS privileges"
+SCHEDULES, SEARCH, SUCCESSES = "schedules", "search", "last successes"
+# These send probes. How often a worker runs them anyway.
+WRITING = {DESTINATION: "every hour", BROKER: "every half minute"}
 Check = Callable[[Services], Iterator[Finding]]
 CHECKS: dict[str, Check] = {
     "settings": check_settings,
@@ -41,7 +43,7 @@ CHECKS: dict[str, Check] = {
     "state schema": check_state_schema,
     "state privileges": check_state_privileges,
     SEARCH: check_search,
-    "export destination": check_destination,
+    DESTINATION: check_destination,
     BROKER: check_broker,
     "clock": check_clock,
     SCHEDULES: partial(check_schedules, ()),  # `examine` knows what must be scheduled
@@ -51,7 +53,11 @@ CHECKS: dict[str, Check] = {
 
 
 def examine(
-    s: Services, schedules: Sequence[Schedule], names: Collection[str] | None = None
+    s: Services,
+    schedules: Sequence[Schedule],
+    names: Collection[str] | None = None,
+    *,
+    writes: bool = True,
 ) -> list[Finding]:
     """Run the checks.
 
@@ -59,6 +65,7 @@ def examine(
         s: settings, clock and servers.
         schedules: everything that must be scheduled.
         names: keys of `CHECKS`. None: all of them.
+        writes: whether to run the checks that send probes; otherwise they are NOT_CHECKED.
 
     Returns:
         The findings; a check that cannot run is MISSING, with the reason. Nothing is raised.
@@ -69,6 +76,9 @@ def examine(
     for name, check in checks.items():
         if names is not None and name not in names:
             continue
+        if name in WRITING and not writes:
+            findings += _left_out(s, name)
+            continue
         try:
             findings += check(s)
         except TisSyncError as error:
@@ -78,3 +88,9 @@ def examine(
             reason = logs.reason_of(error)[:LONGEST_REASON]
             findings.append(Finding(name, MISSING, f"cannot be checked: {reason}", SEE_REASON))
     return findings
+
+
+def _left_out(s: Services, name: str) -> Iterator[Finding]:
+    if name != BROKER or s.settings.broker_url is not None:
+        message = f"this check sends a probe; a worker runs it {WRITING[name]}, and raises an alarm"
+        yield Finding(name, NOT_CHECKED, message, "to check it now, run `tis-sync doctor`")

@@ -13,7 +13,7 @@ from tis_sync.app import examine
 from tis_sync.audit import Entry
 from tis_sync.doctor.finding import Finding
 from tis_sync.web.api.schemas import PAGE, Limit, Page
-from tis_sync.web.dependencies import LARGEST_INTEGER, Servers
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater
 from tis_sync.web.presenters.effective_settings import effective_settings
 from tis_sync.web.problems import PROBLEMS
 
@@ -61,8 +61,18 @@ def alarms(s: Servers, closed: bool = False, limit: Limit = PAGE) -> list[AlarmD
 
 @router.get("/doctor")
 def doctor(s: Servers) -> list[Finding]:
-    """Check everything that the service relies on."""
-    return examine(s)
+    """Check everything that the service relies on, except what cannot be checked without a probe.
+
+    `POST` checks that too.
+    """
+    return examine(s, writes=False)
+
+
+@router.post("/doctor")
+def doctor_with_probes(s: Servers, user: Updater) -> list[Finding]:
+    """Check everything that the service relies on; probes are sent to destination and broker."""
+    with audit_log.audited(s.state, s.clock(), user.actor, "check", "everything"):
+        return examine(s)
 
 
 @router.get("/settings")

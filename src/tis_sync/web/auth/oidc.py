@@ -118,7 +118,7 @@ class Provider:
         _check_answer(query)
         endpoint = await self._endpoint("token_endpoint")
         async with self._client(callback) as client:
-            answer = await self._ask(
+            answer = await self._answer(
                 lambda: client.fetch_token(
                     endpoint,
                     authorization_response=f"{callback}?{query}",
@@ -129,7 +129,7 @@ class Provider:
             )
         return await self._person(answer, nonce=stored["nonce"])
 
-    async def ask_again(self, subject: str, refresh_token: str) -> Person:
+    async def refresh(self, subject: str, refresh_token: str) -> Person:
         """Ask the provider whether a person is still signed in, and for the roles of now.
 
         Args:
@@ -144,7 +144,7 @@ class Provider:
         """
         endpoint = await self._endpoint("token_endpoint")
         async with self._client(None) as client:
-            answer = await self._ask(
+            answer = await self._answer(
                 lambda: client.refresh_token(endpoint, refresh_token=refresh_token),
                 "The session has ended",
             )
@@ -204,7 +204,7 @@ class Provider:
             raise self._documents.unreachable(TypeError(f"it publishes no {name}"))
         return endpoint
 
-    async def _ask(
+    async def _answer(
         self, request: Callable[[], Awaitable[Mapping[str, Any]]], failed: str
     ) -> Mapping[str, Any]:
         """The answer of the token endpoint."""

@@ -13,7 +13,7 @@ from tis_sync.web.auth.identity import Caller, NotAllowedError, NotSignedInError
 from tis_sync.web.auth.oidc import Person, Provider
 from tis_sync.web.auth.sessions import Session
 
-# How long a session goes on while the provider does not answer, and how often it is asked then.
+# How long a session continues while the provider does not answer, and how often it is asked then.
 GRACE = timedelta(hours=1)
 RETRY = timedelta(minutes=1)
 SIGN_IN_AGAIN = "The provider has to confirm your session. Sign in again."
@@ -52,7 +52,7 @@ async def _checked(
     if not await run_in_threadpool(sessions.claim_check, s.state, session, until):
         return session.caller  # another request asks
     try:
-        person = await provider.ask_again(session.subject, refresh_token)
+        person = await provider.refresh(session.subject, refresh_token)
     except (NotSignedInError, NotAllowedError) as error:
         await run_in_threadpool(_end, s, cookie, session, str(error))
         raise NotSignedInError(str(error)) from None

@@ -63,8 +63,8 @@ def show(
     active = commands.in_state(CommandState.QUEUED, CommandState.RUNNING)
     at_risk = records_at_risk(s.state, now)
     invalid = find_records(s.state, states=[RecordState.INVALID_DATA], limit=INVALID_LISTED)
-    shown = [*at_risk[:AT_RISK_LISTED], *invalid]
-    if not look(s, user, "records", [record.placement_id for record in shown]):
+    visible = [*at_risk[:AT_RISK_LISTED], *invalid]
+    if not look(s, user, "records", [record.placement_id for record in visible]):
         at_risk = [redacted_record(record) for record in at_risk]
         invalid = [redacted_record(record) for record in invalid]
     return page(

@@ -54,7 +54,7 @@ def look(
         user: the caller.
         subject: what the caller looks at.
         ids: whose data: numbers of people, placements or posts. Nothing is recorded without any.
-        recorded: what has been recorded of a look that goes on; this function adds to it.
+        recorded: what has been recorded of a continuing look; this function adds to it.
 
     """
     if not user.sees_personal_data:
@@ -90,7 +90,7 @@ def require(s: Services, user: Caller, purpose: str) -> None:
     if not user.sees_personal_data:
         role = s.settings.oidc_personal_role
         reason = f"{purpose} needs the role {role!r}, because the answer tells names and numbers"
-        raise NotAllowedError(f"{reason}, however little of it is shown.")
+        raise NotAllowedError(f"{reason}, however little of it is displayed.")
 
 
 def redacted(values: Mapping[str, Any], harmless: Collection[str]) -> dict[str, Any]:
@@ -130,14 +130,14 @@ def seen_sample(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the sample of a dry run as the caller may see it, and record the look."""
     sample = run.detail.sample
-    shown = {
+    visible = {
         kind: [{name: _harmless(name, value) for name, value in row.items()} for row in rows]
         for kind, rows in sample.items()
     }
-    if shown == sample:  # there are no personal data in it
+    if visible == sample:  # there are no personal data in it
         return sample
     ids = [row.get("id") for rows in sample.values() for row in rows]
-    return sample if look(s, user, f"run {run.id}", ids, recorded) else shown
+    return sample if look(s, user, f"run {run.id}", ids, recorded) else visible
 
 
 def _harmless(name: str, value: Any) -> Any:
