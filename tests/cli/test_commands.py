@@ -288,7 +288,7 @@ def test_tokens_are_created_listed_and_revoked(program: Program) -> None:
     again = program("token", "create", "grafana")
     assert (again.code, "another name" in again.err) == (2, True)
     unknown_role = program("token", "create", "x", "--role", "admin")
-    assert (unknown_role.code, "view and update" in unknown_role.err) == (2, True)
+    assert (unknown_role.code, "metrics, view, personal, update" in unknown_role.err) == (2, True)
     unknown = program("token", "revoke", "nobody")
     assert (unknown.code, "no token" in unknown.err) == (2, True)
 

@@ -29,6 +29,7 @@ from tis_sync.settings.model import Settings
 from tis_sync.state import tables as t
 from tis_sync.web.auth import sessions
 from tis_sync.web.auth.identity import LOCAL
+from tis_sync.web.auth.oidc import Person
 
 JOB = "PersonOwnerRebuildJob"
 ANN = Actor("ann", Channel.LOCAL)
@@ -210,7 +211,9 @@ def test_samples_of_dry_runs_closed_alarms_and_expired_sessions_are_deleted(
         services.alarms.open(FAILED, f"{days} days ago", "", moment, impact="")
         services.alarms.close(FAILED, f"{days} days ago", moment)
     services.alarms.open(FAILED, "still open", "", NOW - timedelta(days=500), impact="")
-    sessions.open_session(services.state, LOCAL, timedelta(hours=1), NOW - timedelta(days=1))
+    yesterday = NOW - timedelta(days=1)
+    person = Person(LOCAL, "subject", None)
+    sessions.open_session(services.state, person, timedelta(hours=1), yesterday, yesterday)
     retention.prune(services)
     samples = [run.detail.sample for run in services.history.recent()]
     assert samples == [{"added": [{"id": 6}]}, {}]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.destinations import free_port
 from tests.running import ticking, working
 from tests.world import World
 from tis_sync.demo import generate as demo
-from tis_sync.runs.services import Services
+from tis_sync.runs.services import Services, utc_now
 from tis_sync.settings.model import Settings
 from tis_sync.web.app import create_app
 from tis_sync.web.server import Server
@@ -67,6 +67,24 @@ class Console:
             response.text,
             response.json() if is_json and response.content else None,
         )
+
+
+class Clock:
+    """A clock that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = utc_now()
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **units: float) -> None:
+        self.now += timedelta(**units)
+
+
+def status(call: Console, token: str, path: str = "/api/v1/jobs") -> int:
+    """The status that a bearer token gets."""
+    return call("GET", path, authorization=f"Bearer {token}").status
 
 
 @contextmanager
@@ -124,6 +142,12 @@ def serving(
         with suppress(subprocess.TimeoutExpired):
             process.wait(60)
         process.kill()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that the test moves on; it begins now, because the provider's clock does."""
+    return Clock()
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from tests.cli.conftest import Program, program
 from tests.conftest import NOW, ON_THE_DAY
 from tests.destinations import free_port
 from tests.running import run_job, wait_for
-from tests.web.conftest import Console, console, serving
+from tests.web.conftest import Console, console, console_with, serving
 from tests.world import World
-from tis_sync import logs
+from tis_sync import audit, logs
 from tis_sync.alarms.catalogue import DRIFT, FAILED, KINDS, Action, AlarmKind, Resolution
 from tis_sync.alarms.store import Alarm, Closing
 from tis_sync.jobs.catalogue import JOBS, job_named
@@ -167,6 +168,31 @@ def logged(record: logging.LogRecord) -> str:
     return logging.getLogger().handlers[0].format(copy(record))
 
 
+def test_reading_pages_and_calls_writes_nothing_to_the_destination(
+    idle: Services, tmp_path: Path
+) -> None:
+    folder = tmp_path / "destination"
+    folder.mkdir()
+    settings = idle.settings.model_copy(update={"export_url": SecretStr(f"file://{folder}")})
+
+    def destination(findings: list[dict[str, str]]) -> str:
+        (state,) = [f["state"] for f in findings if f["name"] == "export destination"]
+        return state
+
+    with console_with(idle, settings) as call:
+        folder.chmod(0o500)
+        before = folder.stat().st_mtime_ns
+        assert "this check sends a probe" in call("GET", "/health").text
+        assert destination(call("GET", "/api/v1/doctor").json) == "not checked"
+        assert folder.stat().st_mtime_ns == before
+        folder.chmod(0o700)
+        assert destination(call("POST", "/api/v1/doctor").json) == "ok"
+        assert folder.stat().st_mtime_ns > before
+        assert "accepts files" in call("POST", "/health").text
+    checks = [entry for entry in audit.entries(idle.state) if entry.action == "check"]
+    assert len(checks) == 2
+
+
 def test_a_page_of_another_site_does_not_reach_it(call: Console) -> None:
     assert call("GET", "/api/jobs/status", host="evil.example").status == 400
     preflight = call("OPTIONS", f"/api/job/{OWNER}", origin="https://evil.example")
@@ -181,6 +207,18 @@ def test_without_sign_in_the_console_refuses_an_address_that_others_can_reach(
         ended = program("serve", "--host", host)
         assert ended.code == 2
         assert "this machine only" in ended.err or "is not an address" in ended.err
+
+
+def test_a_public_address_without_sign_in_is_wrong_usage(program: Program) -> None:
+    ended = program("serve", web_url="https://sync.example")
+    assert ended.code == 2
+    assert "TIS_SYNC_OIDC_ISSUER" in ended.err
+
+
+def test_sign_in_without_a_public_address_is_wrong_usage(program: Program) -> None:
+    ended = program("serve", oidc_issuer="https://login.example")
+    assert ended.code == 2
+    assert "TIS_SYNC_WEB_URL is needed" in ended.err
 
 
 def test_the_program_answers_until_it_is_asked_to_stop(tmp_path: Path) -> None:
@@ -212,6 +250,10 @@ def test_no_secret_is_in_any_page_or_answer(tmp_path: Path, embedded_tcs: World)
                      "/api/v1/doctor", "/api/v1/settings", "/api/v1/search/persons?text=x",
                      "/api/v1/esr/explain/1", "/metrics"):  # fmt: skip
             answer = call("GET", path)
+            assert secret not in answer.text + str(answer.headers), path
+        for path in ("/health", "/api/v1/doctor"):
+            answer = call("POST", path)
+            assert answer.status == 200, path
             assert secret not in answer.text + str(answer.headers), path
     s.close()
 

@@ -97,6 +97,7 @@ def test_a_viewer_cannot_change_anything_by_page_or_by_api(
     same = {"Sec-Fetch-Site": "same-origin"}
     paths = [
         "/sync/night",
+        "/sync/health",
         "/sync/jobs/personOwnerRebuildJob/run",
         "/sync/jobs/personOwnerRebuildJob/pause",
         "/sync/jobs/personOwnerRebuildJob/unpause",
@@ -110,6 +111,7 @@ def test_a_viewer_cannot_change_anything_by_page_or_by_api(
         "/sync/esr/dead-letters/retry",
         "/sync/esr/dead-letters/x/discard",
         "/sync/api/v1/night",
+        "/sync/api/v1/doctor",
         "/sync/api/v1/jobs/personOwnerRebuildJob/runs",
         "/sync/api/v1/jobs/personOwnerRebuildJob/pause",
         "/sync/api/v1/jobs/personOwnerRebuildJob/unpause",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tis_sync import __version__
-from tis_sync.cli import demo, doctor, esr, esr_dead, inspect, run, serve, token
+from tis_sync.cli import access, demo, doctor, esr, esr_dead, inspect, run, serve
 from tis_sync.cli.output import print_line
 
 
@@ -60,9 +60,20 @@ def build() -> typer.Typer:
     root.add_typer(
         _group(
             "API tokens for machines.",
-            {"create": token.create, "list": token.list_tokens, "revoke": token.revoke},
+            {
+                "create": access.create_token,
+                "list": access.list_tokens,
+                "revoke": access.revoke_token,
+            },
         ),
         name="token",
+    )
+    root.add_typer(
+        _group(
+            "Sessions of people who have signed in to the console.",
+            {"list": access.list_sessions, "end": access.end_sessions},
+        ),
+        name="session",
     )
     return root
 

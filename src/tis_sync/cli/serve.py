@@ -15,7 +15,7 @@ from tis_sync.errors import UsageError
 from tis_sync.runs.services import Services
 from tis_sync.settings.loading import load_settings
 from tis_sync.settings.model import Settings
-from tis_sync.web.app import BASE, create_app
+from tis_sync.web.app import BASE, check_access, create_app
 from tis_sync.web.server import Server
 from tis_sync.workers.schedule import times
 
@@ -45,16 +45,22 @@ def serve(
     """Serve the console under /sync/, and run jobs as `work` does, until stopped."""
     settings = load_settings()
     _check_host(host, settings)
+    check_access(settings)
     times(settings)  # fails now, not at the first schedule
     log_to_stdout(settings)
     # uvicorn re-raises the signal that stopped it. The process must not end before its work is back
     # on the queues.
     with stop_event() as stop, _services(settings, stop, worker=not no_worker) as s:
         server = Server(create_app(s), host, port)
-        logs.get().info("console", url=f"http://{host}:{port}{BASE}/", version=__version__)
+        logs.get().info("console", url=_url(host, port), version=__version__)
         server.run()
         logs.get().info("console stopping")
     exit_now()
+
+
+def _url(host: str, port: int) -> str:
+    """The address of the console on this machine; that of IPv6 is in brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{BASE}/"
 
 
 @contextmanager

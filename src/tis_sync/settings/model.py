@@ -6,6 +6,7 @@ all data is in the folder `home`.
 """
 
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -253,7 +254,7 @@ class Settings(BaseSettings):
     web_url: str | None = Field(
         None,
         description="The public address of the console: https://HOST[:PORT]. Required with a "
-        "sign-in provider. Default: this machine only.",
+        "sign-in provider, and refused without one. Default: this machine only.",
         pattern=r"^https?://[^/?#@]+$",
         examples=["https://HOST[:PORT]"],
     )
@@ -262,6 +263,13 @@ class Settings(BaseSettings):
         ge=1,
         description="The maximum number of requests per minute from one address; further requests "
         "are refused.",
+    )
+    web_proxies: tuple[str, ...] = Field(
+        (),
+        description="The addresses or networks of the proxies in front of the console, whose "
+        "X-Forwarded-For and X-Forwarded-Proto are believed. Default: none; then all "
+        'requests of a proxy count as one client. ["10.0.0.5", "10.1.0.0/16"]',
+        examples=['a JSON list of addresses and networks, such as ["10.0.0.5", "10.1.0.0/16"]'],
     )
     web_body_bytes: int = Field(
         64_000, ge=1_000, description="The largest body of a request to the console. In bytes."
@@ -293,12 +301,39 @@ class Settings(BaseSettings):
         description="The claim of a token that contains the roles; dots separate levels. The "
         "default is Keycloak's claim.",
     )
-    oidc_view_role: str = Field("tis-sync-view", description="The role for read-only access.")
+    oidc_metrics_role: str = Field(
+        "tis-sync-metrics", description="The role for reading the metrics, and nothing else."
+    )
+    oidc_view_role: str = Field(
+        "tis-sync-view", description="The role for read-only access without personal data."
+    )
+    oidc_personal_role: str = Field(
+        "tis-sync-personal",
+        description="The role for read-only access that includes personal data. Each look at them "
+        "is in the audit log.",
+    )
     oidc_update_role: str = Field(
-        "tis-sync-update", description="The role for access that includes making changes."
+        "tis-sync-update",
+        description="The role for making changes. It does not include personal data.",
+    )
+    oidc_keys_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="How long the provider's keys are trusted before they are fetched again. A "
+        "token with an unknown key causes this earlier, at most twice a minute. In seconds.",
+    )
+    oidc_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long to wait for the provider. In seconds."
     )
     session_hours: float = Field(
         12.0, gt=0, description="The lifetime of a session; users then sign in again. In hours."
+    )
+    session_check_minutes: float = Field(
+        15.0,
+        gt=0,
+        description="How often the provider is asked whether a person is still signed in, and with "
+        "which roles. If it issues no refresh tokens, the browser signs in again in the "
+        "background, at the next page. In minutes.",
     )
 
     # Logs and history
@@ -353,6 +388,13 @@ class Settings(BaseSettings):
     def _check_hours(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not all(0 <= hour <= HOURS_OF_DAY for hour in value):
             raise ValueError("an hour is not between 0 and 24")
+        return value
+
+    @field_validator("web_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
         return value
 
     @field_validator("record_status_date_override")

@@ -11,8 +11,13 @@ session = Table(
     Column("id", String(64), primary_key=True),  # SHA-256 of the value of the cookie
     Column("user_name", String(200)),  # null while signing in
     Column("roles", Text, nullable=False),  # JSON list
-    Column("detail", Text, nullable=False),  # JSON: what the sign-in needs until it has finished
+    # JSON: what the sign-in needs until it has finished; then `subject`, which identifies the user
+    # at the provider, and `refresh_token`, encrypted with the value of the cookie.
+    Column("detail", Text, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False, index=True),
+    Column("created_at", UtcDateTime),  # null: before this column existed
+    Column("checked_at", UtcDateTime),  # when the provider last confirmed user and roles
+    Column("check_at", UtcDateTime),  # when the provider is asked again
 )
 
 token = Table(

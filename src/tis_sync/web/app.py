@@ -1,11 +1,13 @@
 """The application: its routers under /sync, and its middleware."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from tis_sync import __version__
 from tis_sync.errors import UsageError
@@ -19,17 +21,32 @@ from tis_sync.web.middleware import (
     BodyLimit,
     RateLimit,
     RejectNul,
-    SameOrigin,
     SecurityHeaders,
 )
+from tis_sync.web.origins import HOSTS, LocalOnly, SameOrigin
 from tis_sync.web.pages import signin
 from tis_sync.web.presenters.tonight import COUNT_SECONDS, Cached, count_indexes
 from tis_sync.web.templates import FOLDER
 
 BASE = "/sync"
-# Names of this machine. Without sign-in no others are accepted, so that a page of another site in
-# a browser on this machine cannot reach the console through a name of its own (DNS rebinding).
-HOSTS = ["127.0.0.1", "localhost"]
+
+
+class Console(FastAPI):
+    """The application with security headers in every answer, also in that to an unexpected error.
+
+    Args:
+        settings: the settings of the console.
+        options: as for FastAPI.
+
+    """
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the headers around everything: unexpected errors are answered outside all layers."""
+        return SecurityHeaders(super().build_middleware_stack(), self._settings)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -40,11 +57,13 @@ def create_app(services: Services) -> FastAPI:
             what is requested; otherwise workers do.
 
     Raises:
-        UsageError: a sign-in provider is configured, but not the URL of the console.
+        UsageError: see `check_access`.
 
     """
     settings = services.settings
-    app = FastAPI(
+    check_access(settings)
+    app = Console(
+        settings,
         title="tis-sync",
         version=__version__,
         description="Runs, search, the export to ESR, alarms; start jobs and exports.",
@@ -55,7 +74,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.feeds = Feeds()
     app.state.index_counts = Cached(lambda: count_indexes(services), COUNT_SECONDS)
-    app.state.provider = _provider(services)
+    signs_in = settings.oidc_issuer is not None
+    app.state.provider = Provider(settings, services.clock) if signs_in else None
     _add_middleware(app, settings)
     problems.install(app)
     for module in (health, legacy_api, api, metrics, signin, pages):
@@ -71,16 +91,25 @@ def _description(request: Request, _: Viewer) -> JSONResponse:
     return JSONResponse(request.app.openapi())
 
 
-def _provider(services: Services) -> Provider | None:
-    settings = services.settings
-    if settings.oidc_issuer is None:
-        return None
-    if settings.web_url is None:
+def check_access(settings: Settings) -> None:
+    """Check that whoever can reach the console has to sign in.
+
+    Raises:
+        UsageError: a sign-in provider is configured, but not the URL of the console; or the URL,
+            but no provider.
+
+    """
+    if settings.oidc_issuer is not None and settings.web_url is None:
         raise UsageError(
             "TIS_SYNC_OIDC_ISSUER is set, so TIS_SYNC_WEB_URL is needed too: the URL at which "
             "people reach the console (https://HOST). The provider sends browsers back there."
         )
-    return Provider(settings, services.clock)
+    if settings.web_url is not None and settings.oidc_issuer is None:
+        raise UsageError(
+            f"TIS_SYNC_WEB_URL is {settings.web_url}, so others can reach the console, but nobody "
+            "would have to sign in. Set TIS_SYNC_OIDC_ISSUER too, or unset TIS_SYNC_WEB_URL to "
+            "serve this machine only."
+        )
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
@@ -89,8 +118,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(
         BodyLimit, max_bytes=settings.web_body_bytes, seconds=settings.web_body_seconds
     )
-    app.add_middleware(SameOrigin)
+    app.add_middleware(SameOrigin, settings=settings)
     app.add_middleware(RejectNul)
     app.add_middleware(RateLimit, per_minute=settings.web_requests_a_minute)
-    app.add_middleware(SecurityHeaders, settings=settings)
+    if settings.oidc_issuer is None:
+        app.add_middleware(LocalOnly)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)

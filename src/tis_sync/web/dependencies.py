@@ -1,13 +1,14 @@
 """Dependencies of requests: the services of this process, the caller, and the caller's roles."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from tis_sync import audit
 from tis_sync.runs.services import Services
-from tis_sync.web.auth import sessions, tokens
-from tis_sync.web.auth.identity import LOCAL, Caller, NotAllowedError, NotSignedInError
+from tis_sync.web.auth import callers
+from tis_sync.web.auth.identity import Caller, NotAllowedError
 from tis_sync.web.auth.oidc import Provider
 from tis_sync.web.feeds import Feeds
 
@@ -15,12 +16,16 @@ LONGEST_KEY = 200  # characters of an idempotency key
 LARGEST_INTEGER = 2**63  # the integers of a database are smaller
 
 
-def _services(request: Request) -> Services:
+def _services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _feeds(request: Request) -> Feeds:
+async def _services(request: Request) -> Services:
+    return _services_of(request)
+
+
+async def _feeds(request: Request) -> Feeds:
     feeds: Feeds = request.app.state.feeds
     return feeds
 
@@ -38,30 +43,43 @@ def provider_of(request: Request) -> Provider | None:
     return provider
 
 
-def caller(request: Request) -> Caller:
-    """Return the caller, by bearer token or session; without a provider, this machine.
+async def caller(request: Request) -> Caller:
+    """Return the caller, whatever it may do.
 
     Raises:
-        NotSignedInError: the caller is unknown.
-        NotAllowedError: the token contains none of our roles.
+        NotSignedInError, NotAllowedError, UnreachableError: see `callers.caller_of`.
 
     """
-    s, provider = _services(request), provider_of(request)
-    authorization = request.headers.get("authorization")
-    if authorization is not None:
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise NotSignedInError("Only bearer tokens are accepted: Authorization: Bearer TOKEN.")
-        if secret.startswith(tokens.PREFIX) or provider is None:
-            return tokens.caller_of(s.state, secret.strip(), s.clock())
-        return provider.bearer(secret.strip())
-    if provider is None:
-        return LOCAL
-    cookie = request.cookies.get(sessions.COOKIE)
-    person = None if cookie is None else sessions.caller_of(s.state, cookie, s.clock())
-    if person is None:
-        raise NotSignedInError("Sign in, or send a token: Authorization: Bearer TOKEN.")
-    return person
+    return await callers.caller_of(_services_of(request), provider_of(request), request)
+
+
+Identified = Annotated[Caller, Depends(caller)]
+
+
+async def viewer(request: Request, user: Identified) -> Caller:
+    """Return a caller who may see pages and lists.
+
+    Raises:
+        NotAllowedError: the caller may only read the metrics.
+
+    """
+    if not user.can_view:
+        role = _services_of(request).settings.oidc_view_role
+        raise NotAllowedError(
+            f"{user.name} may only read the metrics. Seeing more needs the role {role!r}."
+        )
+    return user
+
+
+async def _lookup(request: Request) -> Callable[[], Awaitable[Caller]]:
+    async def again() -> Caller:
+        return await viewer(request, await caller(request))
+
+    return again
+
+
+# Looks the caller of a stream up again; see `tis_sync.web.feeds.while_allowed`.
+CallerLookup = Annotated[Callable[[], Awaitable[Caller]], Depends(_lookup)]
 
 
 def _run_id(run_id: str, s: Servers) -> str:
@@ -71,12 +89,12 @@ def _run_id(run_id: str, s: Servers) -> str:
 # The full id of the run in the path. An event stream needs it before the answer begins: an error
 # after that could no longer become a status code.
 RunId = Annotated[str, Depends(_run_id)]
-Viewer = Annotated[Caller, Depends(caller)]
+Viewer = Annotated[Caller, Depends(viewer)]
 
 
 def _updater(request: Request, user: Viewer) -> Caller:
     if not user.can_update:
-        s = _services(request)
+        s = _services_of(request)
         audit.record(
             s.state,
             s.clock(),

@@ -12,8 +12,8 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 @router.get("/live")
-def live() -> dict[str, str]:
-    """The process answers."""
+async def live() -> dict[str, str]:
+    """The process answers. This needs no thread: they may all be waiting for a server."""
     return {"status": "ok"}
 
 

@@ -22,7 +22,7 @@ from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import RunState
 from tis_sync.runs.services import Services
 from tis_sync.state import tables as t
-from tis_sync.web.dependencies import LiveFeeds, Servers, Viewer
+from tis_sync.web.dependencies import Identified, LiveFeeds, Servers
 from tis_sync.web.feeds import Feeds
 from tis_sync.workers.cluster import live_workers
 
@@ -133,8 +133,8 @@ class _StateCollector(Collector):
 
 
 @router.get("/metrics")
-def metrics(s: Servers, feeds: LiveFeeds, _: Viewer) -> Response:
-    """The metrics in Prometheus's text format."""
+def metrics(s: Servers, feeds: LiveFeeds, _: Identified) -> Response:
+    """The metrics in Prometheus's text format; every role may read them."""
     return Response(generate_latest(registry_of(s, feeds)), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,9 +1,4 @@
-"""ASGI layers in front of the application: body size, rate, origin, security headers.
-
-Cross-site requests are recognised by the headers with which browsers describe a request
-(Sec-Fetch-Site, Origin). No page can forge them, and any replica can check them; see
-docs/decisions/0010.
-"""
+"""ASGI layers in front of the application: body size, rate, security headers."""
 
 import asyncio
 from http import HTTPStatus
@@ -16,10 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tis_sync.settings.model import Settings
-from tis_sync.web.auth.sessions import COOKIE
 from tis_sync.web.problems import problem
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 NOT_COUNTED = ("/sync/static/", "/sync/health/")
 HSTS_SECONDS = 31_536_000  # a year
 
@@ -61,36 +54,6 @@ class RejectNul:
             await answer(scope, receive, send)
             return
         await self.app(scope, receive, send)
-
-
-class SameOrigin:
-    """Refuses requests that change something and were sent by a page of another site."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request of another site."""
-        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
-            headers = Headers(scope=scope)
-            if not _is_same_origin(headers):
-                answer = problem(
-                    HTTPStatus.FORBIDDEN, "This request was sent by a page of another site."
-                )
-                await answer(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-
-def _is_same_origin(headers: Headers) -> bool:
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is not None:
-        return site in {"same-origin", "none"}
-    if origin is not None:
-        return urlsplit(origin).netloc == headers.get("host")
-    # Every current browser sends at least one of the two with a POST. Without both, the request
-    # comes from a script, and a script has no session cookie.
-    return COOKIE not in headers.get("cookie", "")
 
 
 class BodyLimit:

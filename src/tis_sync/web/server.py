@@ -6,6 +6,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from tis_sync.runs.services import Services
+
 STOP_SECONDS = 5  # for answers that are being sent
 
 
@@ -20,6 +22,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        services: Services = app.state.services
         super().__init__(
             uvicorn.Config(
                 app,
@@ -28,6 +31,9 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # a URL of the sign-in contains a code
                 server_header=False,
+                # Never whom the environment names (FORWARDED_ALLOW_IPS), or this machine: a client
+                # whose header is believed chooses the address by which its requests are counted.
+                forwarded_allow_ips=list(services.settings.web_proxies),
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )

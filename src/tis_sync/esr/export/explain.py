@@ -48,8 +48,14 @@ class Explanation:
     tcs_events: list[dict[str, object]]
 
 
-def explain(s: Services, placement: int) -> Explanation:
-    """Explain the history of a placement, given its id.
+def explain(s: Services, placement: int, *, personal: bool = True) -> Explanation:
+    """Explain the history of a placement.
+
+    Args:
+        s: settings, clock and servers.
+        placement: its id.
+        personal: whether the lines may contain personal data: the person's name, and the values
+            for which a record is invalid.
 
     Raises:
         UnreachableError: TCS or the state database does not answer.
@@ -63,7 +69,7 @@ def explain(s: Services, placement: int) -> Explanation:
     changes = record_history(s.state, [record.id for record in records])
     for record in records:
         of_record = [change for change in changes if change.record_id == record.id]
-        lines += _record_lines(s, record, of_record)
+        lines += _record_lines(s, record, of_record, personal=personal)
     events = _tcs_events(s.tcs(), placement)
     lines += [
         f"Reported to TCS: {event['status']}, position {event['positionId']}, in "
@@ -125,17 +131,25 @@ def _position_lines(of_post: list[dict[str, object]]) -> list[str]:
     ]
 
 
-def _record_lines(s: Services, record: Record, changes: list[RecordChange]) -> list[str]:
+def _record_lines(
+    s: Services, record: Record, changes: list[RecordChange], *, personal: bool
+) -> list[str]:
+    def why(state: RecordState, reason: str | None) -> str | None:
+        return reason if personal or state != RecordState.INVALID_DATA else None
+
+    name = f"{record.name}, " if personal else ""
+    reason = why(record.state, record.reason)
     lines = [
-        f"Record {record.id} ({record.name}, deanery {record.deanery or '?'}): {record.state}"
-        + (f", {record.reason}" if record.reason else "")
+        f"Record {record.id} ({name}deanery {record.deanery or '?'}): {record.state}"
+        + (f", {reason}" if reason else "")
         + "."
     ]
-    lines += [
-        f"  {change.at:%Y-%m-%d %H:%M:%S} UTC {change.state}"
-        + (f": {change.reason}" if change.reason else "")
-        for change in changes
-    ]
+    for change in changes:
+        reason = why(change.state, change.reason)
+        lines.append(
+            f"  {change.at:%Y-%m-%d %H:%M:%S} UTC {change.state}"
+            + (f": {reason}" if reason else "")
+        )
     if record.postponed:
         lines.append(f"  postponed: {record.postponed}")
     file = None if record.file is None else find_file(s.state, record.file)

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Depends
 
 from tis_sync.web.api import esr, jobs, operations, runs, search
-from tis_sync.web.dependencies import caller
+from tis_sync.web.dependencies import viewer
 
-router = APIRouter(prefix="/api/v1", dependencies=[Depends(caller)])
+router = APIRouter(prefix="/api/v1", dependencies=[Depends(viewer)])
 for module in (jobs, runs, search, esr, operations):
     router.include_router(module.router)

@@ -1,5 +1,6 @@
 """The export to ESR: records, files, commands, dead letters; explain, export and retry."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -31,8 +32,11 @@ from tis_sync.esr.records import (
     records_at_risk,
 )
 from tis_sync.iso_day import IsoDay
+from tis_sync.runs.services import Services
 from tis_sync.web.api.schemas import PAGE, After, Key, Limit, Page
-from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater
+from tis_sync.web.auth.identity import Caller
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater, Viewer
+from tis_sync.web.presenters.personal_data import FILE_COLUMNS, look, redacted, redacted_record
 from tis_sync.web.problems import PROBLEMS
 
 router = APIRouter(prefix="/esr", tags=["export to ESR"], responses=PROBLEMS)
@@ -43,7 +47,7 @@ class RecordDetails(BaseModel):
     """A record: one placement at one position, and how far its export is."""
 
     id: str
-    name: str
+    name: str = Field(description="Personal data, as is a reason that quotes values.")
     placement_id: int
     position_id: int
     position_number: int
@@ -127,6 +131,7 @@ class ExportPreview(BaseModel):
 @router.get("/records")
 def records(
     s: Servers,
+    user: Viewer,
     state: Annotated[list[RecordState] | None, Query()] = None,
     deanery: Annotated[list[str] | None, Query()] = None,
     placement: Annotated[int | None, Query(ge=0, lt=LARGEST_INTEGER)] = None,
@@ -143,13 +148,13 @@ def records(
         after=after,
     )
     more = found[limit - 1].id if len(found) > limit else None
-    return Page(items=[_record(record) for record in found[:limit]], next=more)
+    return Page(items=_records(s, user, "records", found[:limit]), next=more)
 
 
 @router.get("/at-risk")
-def at_risk(s: Servers) -> list[RecordDetails]:
+def at_risk(s: Servers, user: Viewer) -> list[RecordDetails]:
     """Unsent records of starters who start too soon for the next export."""
-    return [_record(record) for record in records_at_risk(s.state, s.clock())]
+    return _records(s, user, "records at risk", records_at_risk(s.state, s.clock()))
 
 
 @router.get("/files")
@@ -181,10 +186,13 @@ def file(name: str, s: Servers) -> File:
 
 
 @router.get("/files/{name}/content")
-def content(name: str, s: Servers) -> FileContent:
-    """What a file contains, line by line."""
+def content(name: str, s: Servers, user: Viewer) -> FileContent:
+    """What a file contains, line by line. Personal data need the role personal."""
     found = read_contents(s.state, s.settings, get_file(s.state, name))
-    return FileContent(header=found.header, records=found.records.to_dicts(), trailer=found.trailer)
+    rows = found.records.to_dicts()
+    if not look(s, user, f"file {name}", [row["line"] for row in rows]):
+        rows = [redacted(row, FILE_COLUMNS) for row in rows]
+    return FileContent(header=found.header, records=rows, trailer=found.trailer)
 
 
 @router.get("/commands")
@@ -280,17 +288,22 @@ def discard_dead_letter(dead_letter_id: str, s: Servers, user: Updater) -> None:
 
 @router.get("/explain/{placement}")
 def explain(
-    placement: Annotated[int, Path(ge=0, lt=LARGEST_INTEGER)], s: Servers
+    placement: Annotated[int, Path(ge=0, lt=LARGEST_INTEGER)], s: Servers, user: Viewer
 ) -> ExplanationDetails:
     """Why a placement was exported to ESR or not, and what happens next."""
-    found = explanations.explain(s, placement)
+    found = explanations.explain(s, placement, personal=user.sees_personal_data)
     return ExplanationDetails(
         placement=placement,
         obstacle=found.obstacle,
         lines=found.lines,
-        records=[_record(record) for record in found.records],
+        records=_records(s, user, f"placement {placement}", found.records),
     )
 
 
-def _record(record: Record) -> RecordDetails:
-    return RecordDetails.model_validate(record, from_attributes=True)
+def _records(
+    s: Services, user: Caller, subject: str, found: Sequence[Record]
+) -> list[RecordDetails]:
+    """Records as the caller may see them."""
+    if not look(s, user, subject, [record.placement_id for record in found]):
+        found = [redacted_record(record) for record in found]
+    return [RecordDetails.model_validate(record, from_attributes=True) for record in found]

@@ -13,7 +13,7 @@ from tis_sync.app import examine
 from tis_sync.audit import Entry
 from tis_sync.doctor.finding import Finding
 from tis_sync.web.api.schemas import PAGE, Limit, Page
-from tis_sync.web.dependencies import LARGEST_INTEGER, Servers
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater
 from tis_sync.web.presenters.effective_settings import effective_settings
 from tis_sync.web.problems import PROBLEMS
 
@@ -63,9 +63,16 @@ def alarms(s: Servers, closed: bool = False, limit: Limit = PAGE) -> list[AlarmD
 def doctor(s: Servers) -> list[Finding]:
     """Check everything that the service relies on, by reading only.
 
-    `tis-sync doctor` also checks that files and messages are accepted.
+    `POST` also checks that files and messages are accepted.
     """
     return examine(s, writes=False)
+
+
+@router.post("/doctor")
+def doctor_with_probes(s: Servers, user: Updater) -> list[Finding]:
+    """Check everything that the service relies on; probes are sent to destination and broker."""
+    with audit_log.audited(s.state, s.clock(), user.actor, "check", "everything"):
+        return examine(s)
 
 
 @router.get("/settings")

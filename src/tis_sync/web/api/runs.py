@@ -21,7 +21,17 @@ from tis_sync.web.api.schemas import (
     RunDetails,
     run_details,
 )
-from tis_sync.web.dependencies import LARGEST_INTEGER, LiveFeeds, RunId, Servers, Updater
+from tis_sync.web.dependencies import (
+    LARGEST_INTEGER,
+    CallerLookup,
+    LiveFeeds,
+    RunId,
+    Servers,
+    Updater,
+    Viewer,
+)
+from tis_sync.web.feeds import while_allowed
+from tis_sync.web.presenters.personal_data import seen_sample
 from tis_sync.web.problems import PROBLEMS
 from tis_sync.web.run_feed import follow_run
 
@@ -74,8 +84,11 @@ def log(
 
 
 @router.get("/runs/{run_id}/plan")
-def plan(run_id: str, s: Servers) -> PlanDetails:
-    """What a dry run would write. Start a run with `dry_run` to get a plan."""
+def plan(run_id: str, s: Servers, user: Viewer) -> PlanDetails:
+    """What a dry run would write. Start a run with `dry_run` to get a plan.
+
+    Texts in the sample that may be personal data need the role personal.
+    """
     found = s.history.get(run_id)
     if not found.options.dry_run:
         raise UsageError(f"Run {found.id[:8]} is not a dry run. Start one with dry_run.")
@@ -84,16 +97,21 @@ def plan(run_id: str, s: Servers) -> PlanDetails:
         added=found.added,
         changed=found.changed,
         removed=found.removed,
-        sample=found.detail.sample,
+        sample=seen_sample(s, user, found),
     )
 
 
 @router.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def events(run_id: RunId, s: Servers, feeds: LiveFeeds) -> AsyncIterator[ServerSentEvent]:
-    """Follow a run: events `run` for it and its follow-ups, `line` for its log, then `end`."""
+async def events(
+    run_id: RunId, s: Servers, user: Viewer, feeds: LiveFeeds, caller: CallerLookup
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a run: events `run` for it and its follow-ups, `line` for its log, then `end`.
+
+    Without `end`, the connection was lost, or the caller may no longer follow it.
+    """
     sent: dict[str, RunDetails] = {}
     last_line = 0
-    async for snapshot in follow_run(s, feeds, run_id):
+    async for snapshot in while_allowed(follow_run(s, feeds, run_id), caller, user=user):
         for details in map(run_details, snapshot.family):
             if sent.get(details.id) != details:
                 sent[details.id] = details

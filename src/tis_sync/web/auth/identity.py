@@ -1,4 +1,4 @@
-"""A caller of the console and its roles: view, or also update."""
+"""A caller of the console and its roles: metrics, view, personal, update."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,11 +10,13 @@ from tis_sync.errors import TisSyncError
 class Role(StrEnum):
     """What a caller may do."""
 
-    VIEW = "view"  # see everything
-    UPDATE = "update"  # see everything, start and change things
+    METRICS = "metrics"  # read the metrics, and nothing else
+    VIEW = "view"  # see everything except personal data
+    PERSONAL = "personal"  # view, and see personal data; each look is in the audit log
+    UPDATE = "update"  # view, and start and change things
 
 
-VIEW, UPDATE = Role.VIEW, Role.UPDATE
+METRICS, VIEW, PERSONAL, UPDATE = Role.METRICS, Role.VIEW, Role.PERSONAL, Role.UPDATE
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Caller:
     Attributes:
         name: who it is, for the history and the audit log.
         channel: how the caller was identified.
-        roles: `VIEW`, or `VIEW` and `UPDATE`.
+        roles: all its roles, included ones too (see `roles_of`).
 
     """
 
@@ -33,9 +35,19 @@ class Caller:
     roles: frozenset[Role]
 
     @property
+    def can_view(self) -> bool:
+        """Whether the caller may see pages and lists."""
+        return VIEW in self.roles
+
+    @property
     def can_update(self) -> bool:
         """Whether the caller may change something."""
         return UPDATE in self.roles
+
+    @property
+    def sees_personal_data(self) -> bool:
+        """Whether the caller may see names, numbers and addresses of people."""
+        return PERSONAL in self.roles
 
     @property
     def actor(self) -> Actor:
@@ -46,9 +58,14 @@ class Caller:
 LOCAL = Caller("local", Channel.LOCAL, frozenset(Role))
 
 
-def roles_of(role: Role) -> frozenset[Role]:
-    """The roles that a role includes: whoever may update may also view."""
-    return frozenset(Role) if role is UPDATE else frozenset({role})
+def roles_of(*roles: Role) -> frozenset[Role]:
+    """The given roles and those that they include: all others include view, and view metrics."""
+    included = {*roles}
+    if included & {PERSONAL, UPDATE}:
+        included.add(VIEW)
+    if VIEW in included:
+        included.add(METRICS)
+    return frozenset(included)
 
 
 class NotSignedInError(TisSyncError):

@@ -1,25 +1,26 @@
 """The sign-in provider (OpenID Connect): people sign in with it, scripts send its tokens."""
 
+import asyncio
+import re
 import secrets
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 import httpx2
 from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.httpx_client import OAuth2Client
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from joserfc.errors import InvalidKeyIdError
 
 from tis_sync.audit import Channel
-from tis_sync.errors import UnreachableError, UsageError
+from tis_sync.errors import UnreachableError
 from tis_sync.settings.model import Settings
+from tis_sync.web.auth.claims import Kind, person_name, role_names, verified
 from tis_sync.web.auth.identity import (
+    METRICS,
+    PERSONAL,
     UPDATE,
     VIEW,
     Caller,
@@ -28,14 +29,9 @@ from tis_sync.web.auth.identity import (
     Role,
     roles_of,
 )
+from tis_sync.web.auth.provider_documents import ProviderDocuments
 
-# Only asymmetric signatures: whoever knows a shared secret could sign with it.
-ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
-LEEWAY_SECONDS = 30  # by which the provider's clock may differ from ours
-KEYS_SECONDS = 30.0  # at least this long between two fetches of keys because of an unknown key id
-TIMEOUT_SECONDS = 10.0
-NAME_CLAIMS = ("preferred_username", "email", "name", "sub")  # the first in a token is shown
-NAME_CHARACTERS = 200  # that the history keeps of a name
+SCOPE = "openid profile email"
 
 
 @dataclass(frozen=True)
@@ -52,25 +48,42 @@ class SignIn:
     stored: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Person:
+    """A person whom the provider has identified.
+
+    Attributes:
+        caller: the name and the roles.
+        subject: identifies the person at the provider.
+        refresh_token: with which the provider is asked again. None: it issues none.
+
+    """
+
+    caller: Caller
+    subject: str
+    refresh_token: str | None
+
+
 class Provider:
     """The provider that the settings name.
 
     Args:
         settings: issuer, client and roles.
-        clock: returns the current time, which decides whether a token has expired.
+        clock: returns the current time, which decides whether a token or a key has expired.
 
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
-        assert settings.oidc_issuer is not None
         self._settings, self._clock = settings, clock
-        self._issuer = settings.oidc_issuer
-        self._lock = threading.Lock()
-        self._discovered: dict[str, Any] | None = None
-        self._keys: KeySet | None = None
-        self._keys_at = 0.0
+        self._documents = ProviderDocuments(settings, clock)
+        self._names = {
+            METRICS: settings.oidc_metrics_role,
+            VIEW: settings.oidc_view_role,
+            PERSONAL: settings.oidc_personal_role,
+            UPDATE: settings.oidc_update_role,
+        }
 
-    def begin(self, callback: str) -> SignIn:
+    async def begin(self, callback: str) -> SignIn:
         """Begin a sign-in.
 
         Args:
@@ -80,21 +93,20 @@ class Provider:
             UnreachableError: the provider does not answer.
 
         """
+        endpoint = await self._endpoint("authorization_endpoint")
         values = {"nonce": secrets.token_urlsafe(24), "verifier": secrets.token_urlsafe(48)}
-        with self._client(callback) as client:
+        async with self._client(callback) as client:
             url, state = client.create_authorization_url(
-                self._metadata()["authorization_endpoint"],
-                nonce=values["nonce"],
-                code_verifier=values["verifier"],
+                endpoint, nonce=values["nonce"], code_verifier=values["verifier"]
             )
         return SignIn(url, values | {"state": state})
 
-    def complete(self, callback: str, url: str, stored: Mapping[str, str]) -> Caller:
+    async def complete(self, callback: str, query: str, stored: Mapping[str, str]) -> Person:
         """Complete a sign-in and return the person.
 
         Args:
             callback: as for `begin`.
-            url: the URL of the request, with its query.
+            query: the query of the request with which the browser came back.
             stored: what `begin` returned to be stored.
 
         Raises:
@@ -103,58 +115,68 @@ class Provider:
             UnreachableError: the provider does not answer.
 
         """
-        metadata = self._metadata()
-        try:
-            with self._client(callback) as client:
-                answer = client.fetch_token(
-                    metadata["token_endpoint"],
-                    authorization_response=url,
+        _check_answer(query)
+        endpoint = await self._endpoint("token_endpoint")
+        async with self._client(callback) as client:
+            answer = await self._answer(
+                lambda: client.fetch_token(
+                    endpoint,
+                    authorization_response=f"{callback}?{query}",
                     state=stored["state"],
                     code_verifier=stored["verifier"],
-                )
-        except AuthlibBaseError as error:
-            raise NotSignedInError(
-                f"The sign-in failed: {error.description or error.error}. Sign in again."
-            ) from None
-        except httpx2.HTTPError as error:
-            raise self._unreachable(error) from None
-        claims = self._verified(str(answer.get("id_token")), self._settings.oidc_client_id)
-        if claims.get("nonce") != stored["nonce"]:
-            raise NotSignedInError("This is the end of another sign-in. Sign in again.")
-        roles = self._roles(claims, *self._access_claims(answer))
-        if not roles:
-            raise NotAllowedError(
-                f"{_name(claims)} has neither the role {self._settings.oidc_view_role!r} nor "
-                f"{self._settings.oidc_update_role!r}. Ask the administrator of the sign-in "
-                "provider for one of them."
+                ),
+                "The sign-in failed",
             )
-        return Caller(_name(claims), Channel.SESSION, roles)
+        return await self._person(answer, nonce=stored["nonce"])
 
-    def bearer(self, token: str) -> Caller:
+    async def refresh(self, subject: str, refresh_token: str) -> Person:
+        """Ask the provider whether a person is still signed in, and for the roles of now.
+
+        Args:
+            subject: the person at the provider.
+            refresh_token: from the last answer of the provider.
+
+        Raises:
+            NotSignedInError: the provider has ended the session.
+            NotAllowedError: the person has none of our roles any more.
+            UnreachableError: the provider does not answer.
+
+        """
+        endpoint = await self._endpoint("token_endpoint")
+        async with self._client(None) as client:
+            answer = await self._answer(
+                lambda: client.refresh_token(endpoint, refresh_token=refresh_token),
+                "The session has ended",
+            )
+        person = await self._person(answer, nonce=None)
+        if person.subject != subject:
+            raise NotSignedInError("The provider answers for another person. Sign in again.")
+        return person
+
+    async def bearer(self, token: str) -> Caller:
         """Return the holder of one of the provider's tokens.
 
         Raises:
-            NotSignedInError: the token is malformed, expired, of another issuer or not for us.
+            NotSignedInError: the token is malformed, expired, of another issuer or not for us, or
+                not an access token.
             NotAllowedError: the token contains none of our roles.
+            UnreachableError: the provider does not answer.
 
         """
         audience = self._settings.oidc_audience or self._settings.oidc_client_id
-        claims = self._verified(token, audience)
+        claims = await self._verified(token, Kind.ACCESS, audience)
         roles = self._roles(claims)
         if not roles:
-            raise NotAllowedError(
-                f"This token contains neither the role {self._settings.oidc_view_role!r} nor "
-                f"{self._settings.oidc_update_role!r}."
-            )
-        return Caller(_name(claims), Channel.BEARER, roles)
+            raise NotAllowedError(f"This token contains neither {self._role_list()}.")
+        return Caller(person_name(claims), Channel.BEARER, roles)
 
-    def sign_out_url(self, back: str) -> str | None:
+    async def sign_out_url(self, back: str) -> str | None:
         """Return the URL that ends the session at the provider and then leads to `back`.
 
         None: the provider does not offer this, or does not answer.
         """
         try:
-            endpoint = self._metadata().get("end_session_endpoint")
+            endpoint = (await self._documents.metadata()).get("end_session_endpoint")
         except UnreachableError:
             return None
         if endpoint is None:
@@ -162,98 +184,116 @@ class Provider:
         query = {"client_id": self._settings.oidc_client_id, "post_logout_redirect_uri": back}
         return f"{endpoint}?{urlencode(query)}"
 
-    def _client(self, callback: str) -> OAuth2Client:
+    def _client(self, callback: str | None) -> AsyncOAuth2Client:
         secret = self._settings.oidc_client_secret
-        return OAuth2Client(
+        return AsyncOAuth2Client(
             self._settings.oidc_client_id,
             None if secret is None else secret.get_secret_value(),
             token_endpoint_auth_method="none" if secret is None else "client_secret_basic",
-            scope="openid profile email",
+            # To ask again is to ask for what was granted; naming more would be refused.
+            scope=None if callback is None else SCOPE,
             redirect_uri=callback,
             code_challenge_method="S256",
-            timeout=TIMEOUT_SECONDS,
+            timeout=self._documents.timeout_seconds,
+            verify=self._documents.tls,
         )
 
-    def _metadata(self) -> dict[str, Any]:
-        """The provider's discovery document, fetched once."""
-        with self._lock:
-            if self._discovered is None:
-                url = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
-                document = self._get(url)
-                if document.get("issuer") != self._issuer:
-                    raise UsageError(
-                        f"TIS_SYNC_OIDC_ISSUER is {self._issuer}, but the provider at this address "
-                        f"calls itself {document.get('issuer')}. Both must be the same."
-                    )
-                self._discovered = document
-            return self._discovered
+    async def _endpoint(self, name: str) -> str:
+        endpoint = (await self._documents.metadata()).get(name)
+        if not isinstance(endpoint, str):
+            raise self._documents.unreachable(TypeError(f"it publishes no {name}"))
+        return endpoint
 
-    def _get(self, url: str) -> dict[str, Any]:
+    async def _answer(
+        self, request: Callable[[], Awaitable[Mapping[str, Any]]], failed: str
+    ) -> Mapping[str, Any]:
+        """The answer of the token endpoint."""
         try:
-            response = httpx2.get(url, timeout=TIMEOUT_SECONDS)
-            response.raise_for_status()
-            document: dict[str, Any] = response.json()
-        except (httpx2.HTTPError, ValueError) as error:
-            raise self._unreachable(error) from None
-        return document
+            async with asyncio.timeout(self._documents.timeout_seconds):
+                return await request()
+        except AuthlibBaseError as error:
+            reason = str(error.description or error.error).rstrip(".")
+            raise NotSignedInError(f"{failed}: {reason}. Sign in again.") from None
+        except (httpx2.HTTPError, ValueError, TimeoutError) as error:
+            raise self._documents.unreachable(error) from None
 
-    def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(
-            f"The sign-in provider {self._issuer} does not answer properly ({error}). Check that "
-            "it is running, and TIS_SYNC_OIDC_ISSUER."
-        )
+    async def _person(self, answer: Mapping[str, Any], *, nonce: str | None) -> Person:
+        """The person in an answer of the token endpoint.
 
-    def _key_set(self, *, refresh: bool) -> KeySet:
-        url = str(self._metadata()["jwks_uri"])
-        with self._lock:
-            old = time.monotonic() - self._keys_at > KEYS_SECONDS
-            if self._keys is None or (refresh and old):
-                self._keys = KeySet.import_key_set(self._get(url))  # type: ignore[arg-type]
-                self._keys_at = time.monotonic()
-            return self._keys
+        The answer to a refresh has no nonce, or the one of the sign-in; it needs no verification.
+        """
+        identity = answer.get("id_token")
+        if not isinstance(identity, str):
+            raise NotSignedInError("The provider sent no identity token. Sign in again.")
+        client = self._settings.oidc_client_id
+        claims = await self._verified(identity, Kind.IDENTITY, client)
+        if claims.get("azp", client) != client:
+            raise NotSignedInError("The identity token is for another client. Sign in again.")
+        if nonce is not None and claims.get("nonce") != nonce:
+            raise NotSignedInError("This is the end of another sign-in. Sign in again.")
+        roles = self._roles(claims, await self._access_claims(answer, claims["sub"]))
+        name = person_name(claims)
+        if not roles & {VIEW}:
+            raise NotAllowedError(
+                f"{name} has neither {self._role_list(METRICS)}. Ask the administrator of the "
+                "sign-in provider for one of them."
+            )
+        refresh = answer.get("refresh_token")
+        caller = Caller(name, Channel.SESSION, roles)
+        return Person(caller, claims["sub"], refresh if isinstance(refresh, str) else None)
 
-    def _verified(self, token: str, audience: str) -> dict[str, Any]:
-        """The claims of a token, once its signature, issuer, audience and age are verified."""
-        try:
+    async def _verified(self, token: str, kind: Kind, audience: str | None) -> dict[str, Any]:
+        """The claims of a token; an unknown key id makes us fetch the keys again."""
+        for newer in (False, True):
+            keys = await self._documents.keys(newer=newer)
             try:
-                decoded = jwt.decode(token, self._key_set(refresh=False), ALGORITHMS)
-            except ValueError:  # an unknown key id: the provider may have a new key
-                decoded = jwt.decode(token, self._key_set(refresh=True), ALGORITHMS)
-            jwt.JWTClaimsRegistry(
-                now=lambda: int(self._clock().timestamp()),
-                leeway=LEEWAY_SECONDS,
-                iss={"essential": True, "value": self._issuer},
-                aud={"essential": True, "value": audience},
-                exp={"essential": True},
-            ).validate(decoded.claims)
-        except (JoseError, ValueError) as error:
-            description = error.description if isinstance(error, JoseError) else ""
-            reason = description or str(error) or type(error).__name__
-            raise NotSignedInError(f"This token is not accepted: {reason}.") from None
-        return dict(decoded.claims)
+                return verified(
+                    token,
+                    keys,
+                    kind=kind,
+                    issuer=self._documents.issuer,
+                    audience=audience,
+                    now=self._clock(),
+                )
+            except InvalidKeyIdError:
+                continue
+        raise NotSignedInError("This token is not accepted: its key is not one of the provider's.")
 
-    def _access_claims(self, answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    async def _access_claims(self, answer: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
         """The claims of the access token: Keycloak puts roles there by default."""
         access = str(answer.get("access_token", ""))
-        if access.count(".") == 2:
-            try:
-                claims = jwt.decode(access, self._key_set(refresh=False), ALGORITHMS).claims
-            except (JoseError, ValueError):
-                return
-            if claims.get("iss") == self._issuer:
-                yield claims
+        if access.count(".") != 2:
+            return {}
+        try:
+            claims = await self._verified(access, Kind.ACCESS, None)
+        except NotSignedInError:
+            return {}
+        return claims if claims["sub"] == subject else {}
 
     def _roles(self, *tokens: Mapping[str, Any]) -> frozenset[Role]:
-        names: set[str] = set()
-        for claims in tokens:
-            value: Any = claims
-            for key in self._settings.oidc_roles_claim.split("."):
-                value = value.get(key) if isinstance(value, Mapping) else None
-            names |= {value} if isinstance(value, str) else set(value or ())
-        if self._settings.oidc_update_role in names:
-            return roles_of(UPDATE)
-        return roles_of(VIEW) if self._settings.oidc_view_role in names else frozenset()
+        path = self._settings.oidc_roles_claim
+        names = {name for claims in tokens for name in role_names(claims, path)}
+        return roles_of(*(role for role, name in self._names.items() if name in names))
+
+    def _role_list(self, *without: Role) -> str:
+        names = [repr(name) for role, name in self._names.items() if role not in without]
+        return f"the role {' nor '.join(names)}"
 
 
-def _name(claims: Mapping[str, Any]) -> str:
-    return str(next(claims[name] for name in NAME_CLAIMS if claims.get(name)))[:NAME_CHARACTERS]
+def _check_answer(query: str) -> None:
+    """Check that the browser brings a code from the provider.
+
+    Raises:
+        NotSignedInError: it brings an error, or nothing.
+
+    """
+    values = parse_qs(query)
+    if "error" in values:
+        # Only the code: anybody can write the description into a link.
+        code = re.fullmatch("[a-z_]{1,60}", values["error"][0])
+        reason = f" ({code[0]})" if code else ""
+        raise NotSignedInError(f"The provider refused the sign-in{reason}. Sign in again.")
+    if "code" not in values:
+        raise NotSignedInError("The provider sent no code. Sign in again.")
+    if len(values["code"]) > 1:
+        raise NotSignedInError("The sign-in failed: there are several codes. Sign in again.")

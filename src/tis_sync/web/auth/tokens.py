@@ -48,7 +48,7 @@ def create(state: Database, name: str, role: str, days: int, created_by: str, no
     Args:
         state: the state database.
         name: unique among all tokens, revoked ones included.
-        role: "view" or "update".
+        role: a `Role`.
         days: how long the token is valid.
         created_by: the person.
         now: the current time.
@@ -58,7 +58,7 @@ def create(state: Database, name: str, role: str, days: int, created_by: str, no
 
     """
     if role not in set(Role):
-        raise UsageError(f"There is no role {role!r}; the roles are {' and '.join(Role)}.")
+        raise UsageError(f"There is no role {role!r}; the roles are {', '.join(Role)}.")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     values = {
         "id": str(uuid4()),

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Depends
 
-from tis_sync.web.dependencies import caller
+from tis_sync.web.dependencies import viewer
 from tis_sync.web.pages import esr, health, jobs, runs, search, tonight
 
-router = APIRouter(dependencies=[Depends(caller)], include_in_schema=False)
+router = APIRouter(dependencies=[Depends(viewer)], include_in_schema=False)
 for module in (tonight, jobs, runs, search, esr, health):
     router.include_router(module.router)

@@ -21,12 +21,14 @@ from tis_sync.esr.messaging import dead_letters
 from tis_sync.esr.records import RecordState, count_records, find_records, records_at_risk
 from tis_sync.iso_day import IsoDay
 from tis_sync.runs.services import Services
+from tis_sync.web.auth.identity import Caller
 from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater, Viewer
 from tis_sync.web.pages.common import Checkbox, Key, redirect
+from tis_sync.web.presenters.personal_data import FILE_COLUMNS, look, redacted, redacted_record
 from tis_sync.web.templates import page
 
 router = APIRouter(prefix="/esr")
-INVALID_LISTED = 25
+INVALID_LISTED = AT_RISK_LISTED = 25
 RECORDS_LISTED = 200
 COLUMNS_LISTED = 8
 FILES_PER_DAY = 500  # far more than a day has
@@ -62,14 +64,21 @@ def show(
         counts[deanery][state] = count
     commands = Commands(s.state)
     active = commands.in_state(CommandState.QUEUED, CommandState.RUNNING)
+    at_risk = records_at_risk(s.state, now)
+    invalid = find_records(s.state, states=[RecordState.INVALID_DATA], limit=INVALID_LISTED)
+    visible = [*at_risk[:AT_RISK_LISTED], *invalid]
+    if not look(s, user, "records", [record.placement_id for record in visible]):
+        at_risk = [redacted_record(record) for record in at_risk]
+        invalid = [redacted_record(record) for record in invalid]
     return page(
         request,
         "esr.html",
         user=user,
         next_app=next_due(FileType.APP, now),
-        at_risk=records_at_risk(s.state, now),
+        at_risk=at_risk,
+        at_risk_listed=AT_RISK_LISTED,
         placement=placement,
-        explanation=_explanation(s, placement.strip()),
+        explanation=_explanation(s, user, placement.strip()),
         commands=commands.in_state(CommandState.DEAD),
         dead_letters=dead_letters.waiting(s.state),
         active=len(active),
@@ -80,16 +89,18 @@ def show(
         rows=[Row(code, files[code], counts[code]) for code in DEANERIES],
         deaneries=DEANERIES,
         choices=[(code, code) for code in DEANERIES],
-        invalid=find_records(s.state, states=[RecordState.INVALID_DATA], limit=INVALID_LISTED),
+        invalid=invalid,
     )
 
 
-def _explanation(s: Services, placement: str) -> list[str] | None:
+def _explanation(s: Services, user: Caller, placement: str) -> list[str] | None:
     if not placement:
         return None
     if not (placement.isascii() and placement.isdecimal()):
         return [f"{placement!r} is not a placement number; it consists of digits only."]
-    return explain(s, int(placement)).lines
+    found = explain(s, int(placement), personal=user.sees_personal_data)
+    look(s, user, f"placement {placement}", [record.placement_id for record in found.records])
+    return found.lines
 
 
 @router.get("/files/{name}")
@@ -98,13 +109,17 @@ def show_file(name: str, request: Request, s: Servers, user: Viewer) -> HTMLResp
     file = get_file(s.state, name)
     records = read_contents(s.state, s.settings, file).records.drop("line", strict=False)
     filled = [column for column in records.columns if records[column].null_count() < records.height]
+    columns = filled[:COLUMNS_LISTED]
+    rows = records.head(RECORDS_LISTED).select(columns).to_dicts()
+    if not look(s, user, f"file {name}", range(1, len(rows) + 1)):
+        rows = [redacted(row, FILE_COLUMNS) for row in rows]
     return page(
         request,
         "file.html",
         user=user,
         file=file,
-        columns=filled[:COLUMNS_LISTED],
-        rows=records.head(RECORDS_LISTED).to_dicts(),
+        columns=columns,
+        rows=rows,
         more=records.height > RECORDS_LISTED,
     )
 

@@ -9,9 +9,11 @@ from markupsafe import Markup
 from tis_sync import audit as audit_log
 from tis_sync.alarms.check_state import CheckState
 from tis_sync.app import examine
-from tis_sync.doctor.finding import FAILED, summary
+from tis_sync.doctor.finding import FAILED, Finding, summary
 from tis_sync.errors import NotFoundError
-from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Viewer
+from tis_sync.runs.services import Services
+from tis_sync.web.auth.identity import Caller
+from tis_sync.web.dependencies import LARGEST_INTEGER, Servers, Updater, Viewer
 from tis_sync.web.presenters.effective_settings import effective_settings
 from tis_sync.web.presenters.remedies import remedy_of
 from tis_sync.web.presenters.runbook import DOCUMENTS, document
@@ -32,8 +34,21 @@ def show(
     audit: Annotated[int | None, Query(ge=0, lt=LARGEST_INTEGER)] = None,
 ) -> HTMLResponse:
     """The page; it runs every check, by reading only."""
+    return _page(request, s, user, examine(s, writes=False), audit)
+
+
+@router.post("/health")
+def check(request: Request, s: Servers, user: Updater) -> HTMLResponse:
+    """The page after every check, with probes."""
+    with audit_log.audited(s.state, s.clock(), user.actor, "check", "everything"):
+        findings = examine(s)
+    return _page(request, s, user, findings, None)
+
+
+def _page(
+    request: Request, s: Services, user: Caller, findings: list[Finding], audit: int | None
+) -> HTMLResponse:
     entries = audit_log.entries(s.state, ENTRIES_LISTED + 1, audit)
-    findings = examine(s, writes=False)
     return page(
         request,
         "health.html",

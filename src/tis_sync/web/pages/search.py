@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from tis_sync.search.model import Query
 from tis_sync.web.dependencies import Servers, Viewer
 from tis_sync.web.pages.common import TITLES
+from tis_sync.web.presenters.personal_data import look, require, seen_hits
 from tis_sync.web.presenters.search_diagnosis import INDEX_JOBS, INDEXES, diagnose
 from tis_sync.web.templates import page
 
@@ -45,8 +46,16 @@ def show(
         name: value for name in names if (value := request.query_params.get(name, "").strip())
     }
     submitted = "text" in request.query_params and not diagnose_text
+    if text.strip() or diagnose_text.strip():
+        require(s, user, "Searching for a text")
     query = Query(text[:LONGEST_TEXT], tuple(chosen.items()), HITS)
     job = INDEX_JOBS[index]
+    hits = diagnoses = None
+    if submitted:
+        hits = seen_hits(s, user, index, s.search().query(spec, query))
+    if diagnose_text.strip():
+        diagnoses = diagnose(s, index, diagnose_text[:LONGEST_TEXT])
+        look(s, user, f"search in TCS: {index}", [found.id for found in diagnoses])
     return page(
         request,
         "search.html",
@@ -57,10 +66,8 @@ def show(
         filters=names,
         chosen=chosen,
         columns=COLUMNS[index],
-        hits=s.search().query(spec, query) if submitted else None,
-        diagnoses=diagnose(s, index, diagnose_text[:LONGEST_TEXT])
-        if diagnose_text.strip()
-        else None,
+        hits=hits,
+        diagnoses=diagnoses,
         job=job,
         title=TITLES[job.name],
         as_text=_as_text,

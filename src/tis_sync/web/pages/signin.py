@@ -5,6 +5,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from tis_sync import audit
@@ -13,6 +14,8 @@ from tis_sync.errors import TisSyncError
 from tis_sync.runs.services import Services
 from tis_sync.web.auth import sessions
 from tis_sync.web.auth.identity import NotSignedInError
+from tis_sync.web.auth.oidc import Person
+from tis_sync.web.auth.session_check import next_check
 from tis_sync.web.dependencies import Servers, provider_of
 from tis_sync.web.pages.common import redirect
 from tis_sync.web.templates import page
@@ -43,7 +46,7 @@ def _set_cookie(s: Services, answer: Response, name: str, value: str, lifetime: 
 
 
 @router.get("/signin")
-def sign_in(
+async def sign_in(
     request: Request,
     s: Servers,
     next_: Annotated[str, Query(alias="next", max_length=2000)] = START,
@@ -52,23 +55,23 @@ def sign_in(
     provider = provider_of(request)
     if provider is None:
         return redirect(START)
-    begun = provider.begin(_url(s, CALLBACK))
+    begun = await provider.begin(_url(s, CALLBACK))
     # Only a page of ours, so that a link cannot lead through the sign-in to another site.
     is_ours = urlsplit(next_)[:2] == ("", "") and next_.startswith(START)
     stored = begun.stored | {"next": next_ if is_ours else START}
-    cookie = sessions.begin_sign_in(s.state, stored, s.clock())
+    cookie = await run_in_threadpool(sessions.begin_sign_in, s.state, stored, s.clock())
     answer = redirect(begun.url)
     _set_cookie(s, answer, SIGN_IN_COOKIE, cookie, sessions.SIGN_IN_TIME)
     return answer
 
 
 @router.get("/signin/done")
-def signed_in(request: Request, s: Servers) -> Response:
+async def signed_in(request: Request, s: Servers) -> Response:
     """Open a session for a person who comes back from the provider."""
-    provider = provider_of(request)
-    cookie = request.cookies.get(SIGN_IN_COOKIE)
-    now = s.clock()
-    stored = None if cookie is None else sessions.take_sign_in(s.state, cookie, now)
+    provider, cookie = provider_of(request), request.cookies.get(SIGN_IN_COOKIE)
+    stored = None
+    if provider is not None and cookie is not None:
+        stored = await run_in_threadpool(sessions.take_sign_in, s.state, cookie, s.clock())
     if provider is None or stored is None:
         return page(
             request,
@@ -77,41 +80,61 @@ def signed_in(request: Request, s: Servers) -> Response:
             title="Sign in again",
             detail="This sign-in did not begin in this browser, or it took too long.",
         )
-    url = f"{_url(s, CALLBACK)}?{request.url.query}"
     try:
-        user = provider.complete(_url(s, CALLBACK), url, stored)
+        person = await provider.complete(_url(s, CALLBACK), request.url.query, stored)
     except TisSyncError as error:
-        nobody = Actor("?", Channel.SESSION)
-        audit.record(s.state, now, nobody, action="sign in", subject="", outcome=str(error))
+        await run_in_threadpool(_record_refusal, s, error)
         if isinstance(error, NotSignedInError):
             # A page instead of a redirect to the provider, which could go round for ever.
             return page(
                 request, "error.html", status_code=401, title="Not signed in", detail=str(error)
             )
         raise
-    lifetime = timedelta(hours=s.settings.session_hours)
-    session = sessions.open_session(s.state, user, lifetime, now)
+    session = await run_in_threadpool(
+        _open_session, s, person, request.cookies.get(sessions.COOKIE)
+    )
     answer = redirect(stored["next"])
-    _set_cookie(s, answer, sessions.COOKIE, session, lifetime)
+    _set_cookie(s, answer, sessions.COOKIE, session, timedelta(hours=s.settings.session_hours))
     answer.delete_cookie(SIGN_IN_COOKIE, path="/sync")
+    return answer
+
+
+def _record_refusal(s: Services, error: TisSyncError) -> None:
+    nobody = Actor("?", Channel.SESSION)
+    audit.record(s.state, s.clock(), nobody, action="sign in", subject="", outcome=str(error))
+
+
+def _open_session(s: Services, person: Person, previous: str | None) -> str:
+    """Open a session, in place of the one that this browser had; return the cookie."""
+    now, user = s.clock(), person.caller
+    if previous is not None:
+        sessions.close(s.state, previous)
+    lifetime = timedelta(hours=s.settings.session_hours)
+    cookie = sessions.open_session(s.state, person, lifetime, next_check(s, now), now)
     roles = ", ".join(sorted(user.roles))
     audit.record(s.state, now, user.actor, action="sign in", subject=roles, outcome=audit.DONE)
-    return answer
+    return cookie
 
 
 @router.post("/signout")
-def sign_out(request: Request, s: Servers) -> RedirectResponse:
+async def sign_out(request: Request, s: Servers) -> RedirectResponse:
     """Close the session here and at the provider."""
     provider, cookie = provider_of(request), request.cookies.get(sessions.COOKIE)
-    now = s.clock()
-    user = None if cookie is None else sessions.caller_of(s.state, cookie, now)
-    if cookie is not None and user is not None:
-        sessions.close(s.state, cookie)
-        audit.record(s.state, now, user.actor, action="sign out", subject="", outcome=audit.DONE)
-    url = None if provider is None else provider.sign_out_url(_url(s, SIGNED_OUT))
+    if cookie is not None:
+        await run_in_threadpool(_close_session, s, cookie)
+    url = None if provider is None else await provider.sign_out_url(_url(s, SIGNED_OUT))
     answer = redirect(url or SIGNED_OUT)
     answer.delete_cookie(sessions.COOKIE, path="/sync")
     return answer
+
+
+def _close_session(s: Services, cookie: str) -> None:
+    now = s.clock()
+    session = sessions.find(s.state, cookie, now)
+    sessions.close(s.state, cookie)
+    if session is not None:
+        user = session.caller.actor
+        audit.record(s.state, now, user, action="sign out", subject="", outcome=audit.DONE)
 
 
 @router.get("/signedout")

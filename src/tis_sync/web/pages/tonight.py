@@ -8,7 +8,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from tis_sync import actions
 from tis_sync.runs.run import RunOptions
-from tis_sync.web.dependencies import LiveFeeds, Servers, Updater, Viewer
+from tis_sync.web.dependencies import CallerLookup, LiveFeeds, Servers, Updater, Viewer
+from tis_sync.web.feeds import while_allowed
 from tis_sync.web.pages.common import Key, redirect
 from tis_sync.web.presenters.charts import scaled
 from tis_sync.web.presenters.tonight import tonight
@@ -26,7 +27,7 @@ def show(request: Request, s: Servers, user: Viewer) -> HTMLResponse:
 
 @router.get("/live/tonight", response_class=EventSourceResponse)
 async def live(
-    request: Request, s: Servers, user: Viewer, feeds: LiveFeeds
+    request: Request, s: Servers, user: Viewer, feeds: LiveFeeds, caller: CallerLookup
 ) -> AsyncIterator[ServerSentEvent]:
     """The part of the page that changes, whenever it has changed."""
 
@@ -36,7 +37,8 @@ async def live(
         # key, a form that is sent twice is answered with "Already running".
         return rendered("_tonight.html", user=user, t=now, scaled=scaled, new_key=lambda: "")
 
-    async for html in feeds.follow(f"tonight/{user.can_update}", part):
+    parts = feeds.follow(f"tonight/{user.can_update}", part)
+    async for html in while_allowed(parts, caller, user=user):
         yield ServerSentEvent(event="tonight", raw_data=html)
 
 
