@@ -1,5 +1,6 @@
 """Logging: to stdout, to a rotating file, and to the history of the run that a line belongs to."""
 
+import glob
 import logging
 import re
 import sys
@@ -13,6 +14,7 @@ import structlog
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from tis_sync.errors import TisSyncError, UsageError
+from tis_sync.private_files import protect_file
 from tis_sync.settings.model import LogFormat, Settings
 
 ROTATED_FILES = 5
@@ -103,6 +105,8 @@ def _file_handler(file: Path, most_bytes: int) -> logging.Handler:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        for earlier in file.parent.glob(f"{glob.escape(file.name)}*"):  # an earlier version's
+            protect_file(earlier)
         return ConcurrentRotatingFileHandler(
             str(file), maxBytes=most_bytes, backupCount=ROTATED_FILES, encoding="utf-8"
         )
