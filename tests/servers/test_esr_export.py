@@ -1,5 +1,7 @@
 """Exports on SQLite: numbers never collide, nothing is sent twice, nothing is lost."""
 
+import pickle
+from base64 import b64encode
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -31,11 +33,17 @@ from tis_sync.alarms.catalogue import (
     TOO_LATE,
     AlarmKind,
 )
+from tis_sync.durable.tables import client
 from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.export.explain import explain
 from tis_sync.esr.export.monitor import check_export
-from tis_sync.esr.export.workflow import recover_commands, request_day, start_commands
+from tis_sync.esr.export.workflow import (
+    EXPORT,
+    recover_commands,
+    request_day,
+    start_commands,
+)
 from tis_sync.esr.files.store import find_files, read_contents
 from tis_sync.esr.records import RecordState, find_records, record_history, records_at_risk
 from tis_sync.runs.run import Trigger
@@ -414,6 +422,44 @@ def test_a_command_whose_workflow_ended_without_it_is_dead_and_can_be_retried(
         (dead,) = Commands(s.state).many([command.id])
         assert dead.state == CommandState.DEAD
         assert "before the command did" in (dead.error or "")
+        start_commands(s, [Commands(s.state).revive(command.id)])
+        assert [c.state for c in wait_until_ended(s, [command.id])] == [CommandState.DONE]
+        check_consistency(s, embedded_tcs)
+
+
+def test_a_command_that_an_earlier_version_has_begun_is_dead_with_an_explanation_and_can_be_retried(
+    settings: Settings, embedded_tcs: World
+) -> None:
+    """Its workflow is in a queue, its arguments are pickled, and no worker takes it up."""
+    embedded_tcs.fill(starters(2, ("WES",)))
+    clock = Clock()
+    with working(settings, clock) as s:
+        command = Commands(s.state).request(
+            file_type=FileType.APP, deanery="WES", day=TODAY, trigger=Trigger.MANUAL,
+            requested_by="test", now=clock(),
+        )  # fmt: skip
+        with client(settings) as dbos:
+            dbos.enqueue(
+                {
+                    "workflow_name": EXPORT.name,
+                    "queue_name": EXPORT.queue,
+                    "workflow_id": command.workflow_id,
+                    "app_version": "4",
+                    "queue_partition_key": "WES",
+                },
+                command.id,
+            )
+        database = sa.create_engine(settings.dbos())
+        pickled = {"i": b64encode(pickle.dumps({"args": (command.id,), "kwargs": {}})).decode()}
+        with database.begin() as connection:
+            connection.execute(sa.text("UPDATE workflow_status SET serialization = 'py_pickle'"))
+            connection.execute(sa.text("UPDATE workflow_input SET inputs = :i"), pickled)
+        database.dispose()
+        clock.forward(minutes=1)
+        recover_commands(s)
+        (dead,) = Commands(s.state).many([command.id])
+        assert dead.state == CommandState.DEAD
+        assert "begun by an earlier version of tis-sync" in (dead.error or "")
         start_commands(s, [Commands(s.state).revive(command.id)])
         assert [c.state for c in wait_until_ended(s, [command.id])] == [CommandState.DONE]
         check_consistency(s, embedded_tcs)

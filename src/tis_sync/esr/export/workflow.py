@@ -36,6 +36,7 @@ from tis_sync.esr.files.store import (
 )
 from tis_sync.esr.notifications.notification_load import load_missed_days
 from tis_sync.esr.notifications.selection import select_notifications
+from tis_sync.execution.workflow import is_outdated
 from tis_sync.logs import get
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
@@ -44,6 +45,7 @@ from tis_sync.settings.model import Settings
 EXPORT_QUEUE = "tis_sync_esr"
 GENERATE_QUEUE = "tis_sync_esr_generate"
 COMMANDS_PER_WORKER = 4  # a command mostly waits for TCS and for the destination
+OUTDATED = "it was begun by an earlier version of tis-sync; retry it"
 # A command that was requested this long ago and is still queued may have no workflow, because the
 # process that requested it has died.
 UNSTARTED_SECONDS = 10.0
@@ -310,14 +312,12 @@ def request_day(
 def recover_commands(s: Services) -> None:
     """Start commands that were never queued; end commands whose workflow has ended.
 
-    A process that dies between two statements can leave either behind.
+    A process that dies between two statements can leave either behind. No worker resumes what an
+    earlier version has begun, so that ends too.
     """
     commands = Commands(s.state)
     for command in commands.in_state(CommandState.QUEUED, CommandState.RUNNING):
         if s.clock() - command.created_at < timedelta(seconds=UNSTARTED_SECONDS):
-            continue
-        if command.state == CommandState.QUEUED:
-            start_commands(s, [command])
             continue
         unfinished = DBOS.list_workflows(
             workflow_id_prefix=workflow_prefix(command.id),
@@ -325,6 +325,15 @@ def recover_commands(s: Services) -> None:
             load_input=False,
             load_output=False,
         )
+        if any(is_outdated(s, workflow) for workflow in unfinished):
+            DBOS.cancel_workflows([workflow.workflow_id for workflow in unfinished])
+            if command.state == CommandState.QUEUED:
+                commands.begin(command.id, s.clock())  # an attempt, so that a retry has a new id
+            end_command(s, command.id, CommandState.DEAD, OUTDATED)
+            continue
+        if command.state == CommandState.QUEUED:
+            start_commands(s, [command])
+            continue
         # Ask again: the command ends before its workflow does.
         if not unfinished and commands.get(command.id).state == CommandState.RUNNING:
             error = "its workflow ended before the command did"
