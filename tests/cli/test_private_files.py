@@ -48,11 +48,11 @@ def everything_in(folder: Path) -> Iterator[tuple[str, int]]:
 def test_others_can_read_nothing_of_a_demo_with_an_export(tmp_path: Path, umask: int) -> None:
     done = run(tmp_path, "--debug", "demo", "--people", "200", umask=umask)
     assert done.returncode == 0, done.stderr
-    made = dict(everything_in(tmp_path))
-    names = " ".join(made)
+    found = dict(everything_in(tmp_path))
+    names = " ".join(found)
     for part in ("tcs.sqlite", "state.sqlite", "dbos.sqlite", "search/", ".DAT", "tis-sync.log"):
         assert part in names, names
-    assert {name: oct(mode) for name, mode in made.items() if mode & OTHERS} == {}
+    assert {name: oct(mode) for name, mode in found.items() if mode & OTHERS} == {}
 
 
 def test_what_an_earlier_version_left_readable_is_closed_at_the_next_start(tmp_path: Path) -> None:
