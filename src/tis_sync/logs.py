@@ -18,6 +18,7 @@ from tis_sync.private_files import protect_file
 from tis_sync.settings.model import LogFormat, Settings
 
 ROTATED_FILES = 5
+SILENT = "CRITICAL"  # the level of commands: they print results, not lines
 OWN_LOGGER = "tis_sync"
 # They also log errors that we have logged; see `is_not_reported`.
 REPEATING_LOGGERS = ("dbos", "uvicorn.error")
@@ -65,6 +66,8 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
         handlers.append(_file_handler(settings.log_file, settings.log_file_bytes))
     for handler in handlers:
         handler.setLevel(level)
+        if handler is not handlers[0] and level == SILENT:
+            handler.setLevel("INFO")  # what a command does is logged, though it prints no lines
         colors = handler is handlers[0] and out.isatty()
         renderer: Any = structlog.dev.ConsoleRenderer(colors=colors)
         if settings.log_format is LogFormat.JSON:

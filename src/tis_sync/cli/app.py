@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tis_sync import __version__
-from tis_sync.cli import demo, doctor, esr, esr_dead, inspect, run, serve, token
+from tis_sync.cli import audit, demo, doctor, esr, esr_dead, inspect, run, serve, token
 from tis_sync.cli.output import out
 
 
@@ -63,6 +63,13 @@ def build() -> typer.Typer:
             {"create": token.create, "list": token.list_tokens, "revoke": token.revoke},
         ),
         name="token",
+    )
+    root.add_typer(
+        _group(
+            "The audit log: who changed what.",
+            {"list": audit.list_entries, "verify": audit.verify},
+        ),
+        name="audit",
     )
     return root
 

@@ -156,10 +156,14 @@ def export(
     """Export the files of a day. An existing file is sent again, unchanged."""
     if bool(deaneries) == all_:
         raise UsageError(f"Name deaneries ({', '.join(DEANERIES)}), or use --all.")
-    codes = [deanery_named(name) for name in deaneries or DEANERIES]
-    chosen_type = file_type_named(file_type)
-    with command_session(load_settings()) as s:
+    settings = load_settings()
+    names = deaneries or list(DEANERIES)
+    s = Services(settings)
+    with actions.requested(s, actor(), "export", f"{file_type} {' '.join(names)}"):
+        codes = [deanery_named(name) for name in names]
+        chosen_type = file_type_named(file_type)
         chosen_day = _day(day, london_day(s.clock()))
+    with command_session(settings) as s:
         if dry_run:
             _print_dry_run(s, codes, chosen_type, chosen_day, new=new)
             return

@@ -27,7 +27,7 @@ def main() -> None:
 
     """
     try:
-        level = "DEBUG" if is_debug() else "CRITICAL"
+        level = "DEBUG" if is_debug() else logs.SILENT
         logs.configure(load_settings(), stream=sys.stderr, level=level)
         for name, similar in unknown_settings().items():
             hint = unknown_setting_hint(similar)

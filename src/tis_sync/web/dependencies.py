@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from tis_sync import audit
+from tis_sync.errors import TisSyncError
 from tis_sync.runs.services import Services
 from tis_sync.web.auth import sessions, tokens
 from tis_sync.web.auth.identity import LOCAL, Caller, NotAllowedError, NotSignedInError
@@ -74,17 +75,24 @@ RunId = Annotated[str, Depends(_run_id)]
 Viewer = Annotated[Caller, Depends(caller)]
 
 
+def note_refusal(request: Request, reason: str) -> None:
+    """Record that a request to change something was refused before it reached an action."""
+    try:
+        _record_refusal(request, caller(request), reason)
+    except TisSyncError:  # nobody we know, or no state database: the log has to do
+        audit.refused(request.method, request.url.path, reason)
+
+
+def _record_refusal(request: Request, user: Caller, reason: str) -> None:
+    s = _services(request)
+    outcome, path = f"refused: {reason}", request.url.path
+    audit.record(s.state, s.clock(), user.actor, request.method, path, outcome)
+
+
 def _updater(request: Request, user: Viewer) -> Caller:
     if not user.can_update:
         s = _services(request)
-        audit.record(
-            s.state,
-            s.clock(),
-            user.actor,
-            action=request.method,
-            subject=request.url.path,
-            outcome="refused: read-only access",
-        )
+        _record_refusal(request, user, "read-only access")
         role = s.settings.oidc_update_role
         raise NotAllowedError(
             f"{user.name} has read-only access. Changing something needs the role {role!r}."

@@ -15,11 +15,11 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tis_sync import audit
 from tis_sync.settings.model import Settings
 from tis_sync.web.auth.sessions import COOKIE
-from tis_sync.web.problems import problem
+from tis_sync.web.problems import SAFE_METHODS, problem
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 NOT_COUNTED = ("/sync/static/", "/sync/health/")
 HSTS_SECONDS = 31_536_000  # a year
 
@@ -74,6 +74,7 @@ class SameOrigin:
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
             headers = Headers(scope=scope)
             if not _is_same_origin(headers):
+                audit.refused(scope["method"], scope["path"], "sent by a page of another site")
                 answer = problem(
                     HTTPStatus.FORBIDDEN, "This request was sent by a page of another site."
                 )

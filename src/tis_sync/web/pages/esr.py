@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from tis_sync import actions
 from tis_sync.esr.calendar import london_day, next_due
-from tis_sync.esr.deaneries import DEANERIES, FileType, deanery_named, file_type_named
+from tis_sync.esr.deaneries import DEANERIES, FileType
 from tis_sync.esr.export.commands import Commands, CommandState
 from tis_sync.esr.export.explain import explain
 from tis_sync.esr.files.numbering import File
@@ -117,8 +117,8 @@ def export(
     key: Key = None,
 ) -> RedirectResponse:
     """Export the files of one deanery or all, and show their day."""
-    codes = DEANERIES if deanery == ALL else (deanery_named(deanery),)
-    actions.export(s, user.actor, codes, file_type_named(type_), day, new=new, key=key or None)
+    names = DEANERIES if deanery == ALL else (deanery,)
+    actions.export(s, user.actor, names, type_, day, new=new, key=key or None)
     return redirect(f"/sync/esr?day={day or london_day(s.clock())}#day")
 
 
