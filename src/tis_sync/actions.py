@@ -5,7 +5,7 @@ acts on a request.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
@@ -15,9 +15,11 @@ from uuid import NAMESPACE_URL, uuid5
 from tis_sync import audit
 from tis_sync.audit import Actor, audited
 from tis_sync.errors import NotFoundError, TisSyncError, UsageError
+from tis_sync.esr import content
 from tis_sync.esr.applicants import generations
 from tis_sync.esr.applicants.generations import Generation
 from tis_sync.esr.calendar import london_day
+from tis_sync.esr.content import Erased
 from tis_sync.esr.deaneries import FileType, deanery_named, file_type_named
 from tis_sync.esr.export.commands import Command, Commands, CommandState
 from tis_sync.esr.export.workflow import start_commands
@@ -273,6 +275,20 @@ def discard_dead_letters(s: Services, actor: Actor, ids: Collection[str]) -> int
         found = [dead_letters.get(s.state, letter_id) for letter_id in ids]
         detail["messages"] = [f"{letter.queue}: {letter.message_id}" for letter in found]
         return dead_letters.discard(s.state, found)
+
+
+def erase(s: Services, actor: Actor, placements: Sequence[int], texts: Collection[str]) -> Erased:
+    """Delete everything that says who one person is; arguments and errors as `content.erase`.
+
+    The texts themselves are not recorded.
+    """
+    detail: dict[str, Any] = {"texts": len(texts)}
+    subject = " ".join(f"placement {one}" for one in placements) or "by text"
+    with _audited(s, actor, "erase", subject, detail):
+        erased = content.erase(s.state, s.settings.log_file, placements, texts, s.clock())
+        s.state.discard_deleted()
+        detail |= vars(erased)
+    return erased
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -117,6 +117,33 @@ def _file_handler(file: Path, most_bytes: int) -> logging.Handler:
         raise UsageError(
             f"TIS_SYNC_LOG_FILE={str(file)!r} cannot be written: {error.strerror}."
         ) from None
+
+
+def overwrite(file: Path, texts: Collection[str]) -> int:
+    """Replace texts in a log file and in its rotated files by asterisks, in any case.
+
+    The length stays the same, so processes that add lines meanwhile are not disturbed.
+
+    Args:
+        file: the log file.
+        texts: what to replace.
+
+    Returns:
+        The number of places.
+
+    """
+    wanted = [re.escape(text.encode()) for text in sorted(texts, key=len, reverse=True) if text]
+    if not wanted:
+        return 0
+    pattern = re.compile(b"|".join(wanted), re.IGNORECASE)
+    replaced = 0
+    for one in file.parent.glob(f"{glob.escape(file.name)}*"):
+        with one.open("r+b") as opened:
+            for match in pattern.finditer(opened.read()):
+                opened.seek(match.start())
+                opened.write(b"*" * len(match.group()))
+                replaced += 1
+    return replaced
 
 
 def get(name: str = OWN_LOGGER) -> Any:

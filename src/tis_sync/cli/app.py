@@ -47,6 +47,7 @@ def build() -> typer.Typer:
             "export": esr.export,
             "files": esr.list_files,
             "file": esr.show_file,
+            "erase": esr.erase,
             "listen": esr.listen,
             "contract": esr.print_contract,
         },

@@ -1,6 +1,7 @@
 """Commands of the export to ESR: records, files, export, and the broker."""
 
 import asyncio
+import sys
 from datetime import date, datetime
 from typing import Annotated
 
@@ -354,3 +355,37 @@ def print_contract() -> None:
         from tis_sync.esr.messaging.application import asyncapi_document
 
     as_json(asyncapi_document(load_settings()).to_jsonable(), sort_keys=True)
+
+
+def erase(
+    placements: Annotated[
+        list[int] | None, typer.Argument(help="Placements of the person: their ids in TCS.")
+    ] = None,
+    *,
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin",
+            help="Also erase texts from standard input, one a line: a number, an e-mail address, a "
+            "full name.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Erase one person: name, numbers and address. Ids and states stay; nothing is sent again."""
+    texts = [line.strip() for line in sys.stdin if line.strip()] if stdin else []
+    if not placements and not texts:
+        raise UsageError("Name placements of the person, or give texts with --stdin.")
+    erased = actions.erase(Services(load_settings()), actor(), placements or [], texts)
+    if json:
+        as_json(erased)
+        return
+    out.print(
+        f"Erased: {erased.records:,} records, {erased.lines:,} lines of files, "
+        f"{erased.dead_letters:,} dead letters, {erased.texts:,} other texts, {erased.log_texts:,} "
+        "places in the log."
+    )
+    if erased.open_placements:
+        listed = ", ".join(map(str, erased.open_placements))
+        error(f"Still to be sent, and not erased: placements {listed}.")
+        raise typer.Exit(1)
