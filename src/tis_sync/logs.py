@@ -132,10 +132,10 @@ def overwrite(file: Path, texts: Collection[str]) -> int:
         The number of places.
 
     """
-    wanted = [re.escape(text.encode()) for text in sorted(texts, key=len, reverse=True) if text]
-    if not wanted:
+    patterns = [re.escape(text.encode()) for text in sorted(texts, key=len, reverse=True) if text]
+    if not patterns:
         return 0
-    pattern = re.compile(b"|".join(wanted), re.IGNORECASE)
+    pattern = re.compile(b"|".join(patterns), re.IGNORECASE)
     replaced = 0
     for one in file.parent.glob(f"{glob.escape(file.name)}*"):
         with one.open("r+b") as opened:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tis_sync import __version__
-from tis_sync.cli import audit, demo, doctor, esr, esr_dead, inspect, run, serve, token
+from tis_sync.cli import demo, doctor, esr, esr_dead, inspect, run, serve, token
 from tis_sync.cli.output import out
 
 
@@ -68,7 +68,7 @@ def build() -> typer.Typer:
     root.add_typer(
         _group(
             "The audit log: who changed what.",
-            {"list": audit.list_entries, "verify": audit.verify},
+            {"list": inspect.list_audit_entries, "verify": inspect.verify_audit},
         ),
         name="audit",
     )
