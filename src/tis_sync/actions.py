@@ -5,19 +5,22 @@ acts on a request.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from tis_sync import audit
 from tis_sync.audit import Actor, audited
-from tis_sync.errors import UsageError
+from tis_sync.errors import NotFoundError, TisSyncError, UsageError
+from tis_sync.esr import content
 from tis_sync.esr.applicants import generations
 from tis_sync.esr.applicants.generations import Generation
 from tis_sync.esr.calendar import london_day
-from tis_sync.esr.deaneries import FileType
+from tis_sync.esr.content import Erased
+from tis_sync.esr.deaneries import FileType, deanery_named, file_type_named
 from tis_sync.esr.export.commands import Command, Commands, CommandState
 from tis_sync.esr.export.preview import check_day, check_preview, preview
 from tis_sync.esr.export.workflow import start_commands
@@ -26,6 +29,7 @@ from tis_sync.execution import workflow
 from tis_sync.execution.workflow import start_night, start_runs
 from tis_sync.jobs.base import Job
 from tis_sync.jobs.catalogue import job_named
+from tis_sync.logs import report
 from tis_sync.runs.request import request_night, request_run
 from tis_sync.runs.run import NIGHT, Run, RunOptions, RunState, Trigger
 from tis_sync.runs.services import Services
@@ -33,27 +37,29 @@ from tis_sync.workers import schedule
 
 
 def run_job(
-    s: Services, actor: Actor, job: Job, options: RunOptions, key: str | None = None
+    s: Services, actor: Actor, job: Job | str, options: RunOptions, key: str | None = None
 ) -> Run:
     """Start a run of a job.
 
     Args:
         s: settings, clock and servers.
         actor: who starts it.
-        job: the job.
+        job: the job, or one of its names.
         options: how to run it.
         key: idempotency key; if an actor repeats a request with the same key, the first run is
             returned.
 
     Raises:
+        NotFoundError: there is no such job.
         UsageError: the options do not fit the job, or the key was used for another request.
         AlreadyRunningError: the job has an active run.
 
     """
-    with _audited(s, actor, "run", job.name, {"options": str(options)} if str(options) else {}):
+    detail = {"options": str(options)} if str(options) else {}
+    with _audited(s, actor, "run", _name_of(job), detail):
         run = request_run(
             s,
-            job,
+            _job(job),
             trigger=Trigger.MANUAL,
             requested_by=actor.name,
             options=options,
@@ -117,23 +123,25 @@ def resume(s: Services, actor: Actor, run_id: str) -> Run:
         return workflow.resume(s, run_id)
 
 
-def pause(s: Services, actor: Actor, job: Job) -> None:
-    """Pause the schedule of a job."""
-    with _audited(s, actor, "pause", job.name):
-        schedule.pause(s, job)
+def pause(s: Services, actor: Actor, job: Job | str) -> Job:
+    """Pause the schedule of a job, given the job or one of its names; return the job."""
+    with _audited(s, actor, "pause", _name_of(job)):
+        schedule.pause(s, found := _job(job))
+    return found
 
 
-def unpause(s: Services, actor: Actor, job: Job) -> None:
-    """Unpause the schedule of a job."""
-    with _audited(s, actor, "unpause", job.name):
-        schedule.unpause(s, job)
+def unpause(s: Services, actor: Actor, job: Job | str) -> Job:
+    """Unpause the schedule of a job, given the job or one of its names; return the job."""
+    with _audited(s, actor, "unpause", _name_of(job)):
+        schedule.unpause(s, found := _job(job))
+    return found
 
 
 def export(
     s: Services,
     actor: Actor,
     deaneries: Iterable[str],
-    file_type: FileType,
+    file_type: FileType | str,
     day: date | None = None,
     *,
     new: bool = False,
@@ -147,7 +155,7 @@ def export(
         s: settings, clock and servers.
         actor: who requests them.
         deaneries: deanery codes; repeated codes count once.
-        file_type: the type of the files.
+        file_type: the type of the files, or one of its names.
         day: the day of the files (Europe/London). None: today.
         new: export what is unsent under a new number, even if the day already has a file.
         previewed: the number of records in the preview that the caller has seen (see
@@ -158,15 +166,17 @@ def export(
         trigger: what requests them.
 
     Raises:
-        UsageError: the day is in the future or too long ago, or the key was used for another
-            request.
+        UsageError: there is no such deanery or file type, the day is in the future or too long ago,
+            or the key was used for another request.
         PreviewNeededError: the day is not today, and the preview was not seen or has changed.
 
     """
     today = london_day(s.clock())
     given, day = day, day or today
-    codes = list(dict.fromkeys(deaneries))
-    with _audited(s, actor, "export", f"{file_type} {' '.join(codes)}", {"day": day, "new": new}):
+    names = list(dict.fromkeys(deaneries))
+    with _audited(s, actor, "export", f"{file_type} {' '.join(names)}", {"day": day, "new": new}):
+        codes = list(dict.fromkeys(deanery_named(name) for name in names))
+        file_type = file_type_named(file_type)
         check_day(s.settings, day, today)
         prefix, commands = _id_of(actor, key), Commands(s.state)
         known = [] if prefix is None else commands.with_key([f"{prefix}/{c}" for c in codes])
@@ -273,6 +283,53 @@ def discard_dead_letters(s: Services, actor: Actor, ids: Collection[str]) -> int
         found = [dead_letters.get(s.state, letter_id) for letter_id in ids]
         detail["messages"] = [f"{letter.queue}: {letter.message_id}" for letter in found]
         return dead_letters.discard(s.state, found)
+
+
+def erase(s: Services, actor: Actor, placements: Sequence[int], texts: Collection[str]) -> Erased:
+    """Delete everything that says who one person is; arguments and errors as `content.erase`.
+
+    The texts themselves are not recorded.
+    """
+    detail: dict[str, Any] = {"texts": len(texts)}
+    subject = " ".join(f"placement {one}" for one in placements) or "by text"
+    with _audited(s, actor, "erase", subject, detail):
+        erased = content.erase(s.state, s.settings.log_file, placements, texts, s.clock())
+        s.state.discard_deleted()
+        detail |= vars(erased)
+    return erased
+
+
+@contextmanager
+def requested(s: Services, actor: Actor, action: str, subject: str) -> Iterator[None]:
+    """Record a request that is refused in the block, before any action of this module is called.
+
+    Args:
+        s: settings, clock and servers.
+        actor: who requests it.
+        action: what is requested.
+        subject: what it would be done to.
+
+    """
+    try:
+        yield
+    except UsageError as error:
+        try:
+            audit.record(s.state, s.clock(), actor, action, subject, str(error))
+        except TisSyncError as failure:  # nothing was done, so the refusal stands without it
+            report("a refused request is not in the audit log", failure, action=action)
+        raise
+
+
+def _job(job: Job | str) -> Job:
+    return job if isinstance(job, Job) else job_named(job)
+
+
+def _name_of(job: Job | str) -> str:
+    """The name of a job; whatever was given if there is no such job."""
+    try:
+        return _job(job).name
+    except NotFoundError:
+        return str(job)
 
 
 def _audited(

@@ -1,10 +1,11 @@
 """Logging: to stdout, to a rotating file, and to the history of the run that a line belongs to."""
 
+import glob
 import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,10 +14,12 @@ import structlog
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from tis_sync.errors import TisSyncError, UsageError
+from tis_sync.private_files import protect_file
 from tis_sync.settings.model import LogFormat, Settings
 from tis_sync.text import printable
 
 ROTATED_FILES = 5
+SILENT = "CRITICAL"  # the level of commands: they print results, not lines
 OWN_LOGGER = "tis_sync"
 # They also log errors that we have logged; see `is_not_reported`.
 REPEATING_LOGGERS = ("dbos", "uvicorn.error")
@@ -64,6 +67,8 @@ def configure(settings: Settings, *, stream: TextIO | None = None, level: str = 
         handlers.append(_file_handler(settings.log_file, settings.log_file_bytes))
     for handler in handlers:
         handler.setLevel(level)
+        if handler is not handlers[0] and level == SILENT:
+            handler.setLevel("INFO")  # what a command does is logged, though it prints no lines
         colors = handler is handlers[0] and out.isatty()
         renderer: Any = structlog.dev.ConsoleRenderer(colors=colors)
         if settings.log_format is LogFormat.JSON:
@@ -105,6 +110,8 @@ def _file_handler(file: Path, most_bytes: int) -> logging.Handler:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        for earlier in file.parent.glob(f"{glob.escape(file.name)}*"):  # an earlier version's
+            protect_file(earlier)
         return ConcurrentRotatingFileHandler(
             str(file), maxBytes=most_bytes, backupCount=ROTATED_FILES, encoding="utf-8"
         )
@@ -112,6 +119,33 @@ def _file_handler(file: Path, most_bytes: int) -> logging.Handler:
         raise UsageError(
             f"TIS_SYNC_LOG_FILE={str(file)!r} cannot be written: {error.strerror}."
         ) from None
+
+
+def overwrite(file: Path, texts: Collection[str]) -> int:
+    """Replace texts in a log file and in its rotated files by asterisks, in any case.
+
+    The length stays the same, so processes that add lines meanwhile are not disturbed.
+
+    Args:
+        file: the log file.
+        texts: what to replace.
+
+    Returns:
+        The number of places.
+
+    """
+    patterns = [re.escape(text.encode()) for text in sorted(texts, key=len, reverse=True) if text]
+    if not patterns:
+        return 0
+    pattern = re.compile(b"|".join(patterns), re.IGNORECASE)
+    replaced = 0
+    for one in file.parent.glob(f"{glob.escape(file.name)}*"):
+        with one.open("r+b") as opened:
+            for match in pattern.finditer(opened.read()):
+                opened.seek(match.start())
+                opened.write(b"*" * len(match.group()))
+                replaced += 1
+    return replaced
 
 
 def get(name: str = OWN_LOGGER) -> Any:

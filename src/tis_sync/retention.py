@@ -1,7 +1,8 @@
 """Retention: what is old is deleted, every day, at each start of a worker, and after a night.
 
-`history_days` is for what people look up: runs, alarms, messages, the audit log. `workflow_days` is
-for what only recovery needs, and for samples of dry runs, which contain personal data.
+`history_days` is for what people look up: runs, messages, the audit log. `workflow_days` is for
+what only recovery needs, and for samples of dry runs. Alarms, dead letters, and the content of
+records and files have settings of their own: docs/personal-data.md lists all of them.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tis_sync.durable.model import Schedule, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.durable.tables import prune_workflows
 from tis_sync.errors import TisSyncError
+from tis_sync.esr import content
 from tis_sync.esr import retention as esr_retention
 from tis_sync.esr.export.commands import Commands
 from tis_sync.execution.workflow import RUNS_QUEUE
@@ -45,10 +47,12 @@ def prune(s: Services) -> int:
     parts: dict[str, Callable[[], int]] = {
         "runs": lambda: s.history.prune(now, days),
         "samples": lambda: _empty_samples(s, now),
-        "alarms": lambda: s.alarms.prune(now, days),
+        "alarms": lambda: s.alarms.prune(now, s.settings.alarm_days),
         "notifications": lambda: give_up_old(s.state, time_of(s.state)),
         "sessions": lambda: _delete_expired_sessions(s, now),
         "export": lambda: esr_retention.prune(s.state, now, days),
+        "content": lambda: content.empty_old(s.state, now, s.settings.esr_content_days),
+        "dead letters": lambda: _delete_dead_letters(s, now),
         "export commands": lambda: Commands(s.state).prune(now, days),
         "audit log": lambda: audit.prune(s.state, now, days),
         "workflows": lambda: _delete_workflows(s),
@@ -82,6 +86,10 @@ def _delete_expired_sessions(s: Services, now: datetime) -> int:
     expired = web.session.c.expires_at < sa.literal(now, web.session.c.expires_at.type)
     with s.state.write() as connection:
         return int(connection.execute(sa.delete(web.session).where(expired)).rowcount)
+
+
+def _delete_dead_letters(s: Services, now: datetime) -> int:
+    return esr_retention.delete_dead_letters(s.state, now, s.settings.dead_letter_days)
 
 
 def _delete_workflows(s: Services) -> int:

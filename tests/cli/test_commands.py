@@ -306,6 +306,54 @@ def test_what_a_command_changes_is_in_the_audit_log(program: Program, demo: Resu
     assert before.actor == getpass.getuser()
 
 
+REFUSED = [
+    (("run", "nosuchjob"), ("run", "nosuchjob"), "There is no job"),
+    (("run", JOBS[0].name, "--date", "2026-02-30"), ("run", JOBS[0].name), "date"),
+    (("run", JOBS[0].name, "--approve"), ("run", JOBS[0].name), "approve"),
+    (("pause", "nosuchjob"), ("pause", "nosuchjob"), "There is no job"),
+    (("unpause", "nosuchjob"), ("unpause", "nosuchjob"), "There is no job"),
+    (("cancel", "nosuchrun"), ("cancel", "nosuchrun"), "no run"),
+    (("resume", "nosuchrun"), ("resume", "nosuchrun"), "no run"),
+    (("esr", "export", "XYZ"), ("export", "app XYZ"), "Unknown deanery"),
+    (("esr", "export", "WES", "--type", "x"), ("export", "x WES"), "Unknown file type"),
+    (("esr", "export", "WES", "--date", "tomorrow"), ("export", "app WES"), "date"),
+    (("esr", "export", "WES", "--date", "9999-01-01"), ("export", "app WES"), ""),
+    (("esr", "dead", "retry", "x"), ("retry", "x"), ""),
+    (("esr", "dead", "discard", "x"), ("discard dead letter", "x"), ""),
+    (("token", "revoke", "x"), ("revoke token", "x"), "no token"),
+    (("token", "create", "x", "--role", "admin"), ("create token", "x"), ""),
+]  # fmt: skip
+
+
+def test_changes_that_are_refused_are_in_the_audit_log_and_in_the_log_file(
+    program: Program, tmp_path: Path
+) -> None:
+    assert program("demo", "--people", "50", "--data-only").code == 0
+    log = tmp_path / "sync.log"
+    for arguments, (action, subject), reason in REFUSED:
+        result = program(*arguments, log_file=log)
+        assert result.code == 2, result.err
+        s = Services(Settings())
+        entry = entries(s.state, limit=1)[0]
+        s.close()
+        assert (entry.action, entry.subject) == (action, subject), arguments
+        assert entry.channel == Channel.COMMAND_LINE
+        assert entry.outcome != "done"
+        assert reason in entry.outcome, arguments
+        assert entry.outcome in log.read_text(), arguments
+    assert program("audit", "list", "--json").json[-1]["subject"] == "nosuchjob"
+    verified = program("audit", "verify")
+    assert (verified.code, "No entry was changed or removed" in verified.out) == (0, True)
+    last_hash = program("audit", "verify", "--json").json["last_hash"]
+    assert program("audit", "verify", "--hash", last_hash).code == 0
+    state = connect(Settings().state(), name="State", setting="-")
+    with state.write() as connection:
+        connection.execute(sa.text("DELETE FROM audit WHERE id = 4"))
+    state.close()
+    broken = program("audit", "verify")
+    assert (broken.code, "Entry 5" in broken.err) == (1, True)
+
+
 def test_cancelled_runs_are_resumed_by_id(program: Program, demo: Result) -> None:
     s = Services(Settings())
     tester = Actor("tester", Channel.COMMAND_LINE)

@@ -1,5 +1,7 @@
 """Commands whose workflow has ended before they did: they begin again, or are dead."""
 
+import pickle
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +9,20 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
-from tests.conftest import Clock
+from tests.conftest import TODAY, Clock
 from tests.exporting import check_consistency, export, start, wait_until_ended
 from tests.running import working
 from tests.starters import starters
 from tests.waiting import eventually
 from tests.world import World
 from tis_sync.alarms.catalogue import EXPORT_FAILED
+from tis_sync.durable.tables import client
 from tis_sync.errors import TisSyncError
+from tis_sync.esr.deaneries import FileType
 from tis_sync.esr.export import workflow
 from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
-from tis_sync.esr.export.workflow import recover_commands, start_commands
+from tis_sync.esr.export.workflow import EXPORT, recover_commands, start_commands
+from tis_sync.runs.run import Trigger
 from tis_sync.settings.model import Settings
 from tis_sync.state import esr_tables as t
 
@@ -83,6 +88,44 @@ def test_a_command_whose_workflow_ends_with_an_error_each_time_is_dead(
             recover_commands(s)
         assert Commands(s.state).get(command.id).state == CommandState.DEAD
         assert [alarm.kind for alarm in s.alarms.open_alarms()] == [EXPORT_FAILED]
+
+
+def test_a_command_that_an_earlier_version_has_begun_is_dead_with_an_explanation_and_can_be_retried(
+    settings: Settings, embedded_tcs: World
+) -> None:
+    """Its workflow is in a queue, its arguments are pickled, and no worker takes it up."""
+    embedded_tcs.fill(starters(2, ("WES",)))
+    clock = Clock()
+    with working(settings, clock) as s:
+        command = Commands(s.state).request(
+            file_type=FileType.APP, deanery="WES", day=TODAY, trigger=Trigger.MANUAL,
+            requested_by="test", now=clock(),
+        )  # fmt: skip
+        with client(settings) as dbos:
+            dbos.enqueue(
+                {
+                    "workflow_name": EXPORT.name,
+                    "queue_name": EXPORT.queue,
+                    "workflow_id": command.workflow_id,
+                    "app_version": "4",
+                    "queue_partition_key": "WES",
+                },
+                command.id,
+            )
+        database = sa.create_engine(settings.dbos())
+        pickled = {"i": b64encode(pickle.dumps({"args": (command.id,), "kwargs": {}})).decode()}
+        with database.begin() as connection:
+            connection.execute(sa.text("UPDATE workflow_status SET serialization = 'py_pickle'"))
+            connection.execute(sa.text("UPDATE workflow_input SET inputs = :i"), pickled)
+        database.dispose()
+        clock.forward(minutes=1)
+        recover_commands(s)
+        (dead,) = Commands(s.state).many([command.id])
+        assert dead.state == CommandState.DEAD
+        assert "begun by an earlier version of tis-sync" in (dead.error or "")
+        start_commands(s, [Commands(s.state).revive(command.id)])
+        assert [c.state for c in wait_until_ended(s, [command.id])] == [CommandState.DONE]
+        check_consistency(s, embedded_tcs)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:

@@ -99,9 +99,11 @@ def test_unit_and_image_run_existing_commands_and_not_as_root() -> None:
     (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     assert shlex.split(start)[1] in commands()
     assert "User=tis-sync" in unit
+    assert {"UMask=0077", "StateDirectoryMode=0700"} <= set(unit.splitlines())
     image = text("Dockerfile")
     assert re.search(r"^USER tis-sync$", image, re.MULTILINE)
     assert json.loads(re.findall(r"^CMD (.*)$", image, re.MULTILINE)[-1])[0] in commands()
     assert "HEALTHCHECK" in image
+    assert "chmod 0700 /var/lib/tis-sync" in image
     (extras,) = re.findall(r"'\.\[([\w,]+)\]'", image)
     assert set(extras.split(",")) == {extra.name for extra in EXTRAS}

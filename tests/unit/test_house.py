@@ -44,7 +44,7 @@ LAYERS = (
     ("state",),
     ("db",),
     ("logs",),
-    ("settings", "extras", "memory"),
+    ("settings", "extras", "memory", "private_files"),
     ("errors", "iso_day", "text", "urls"),
 )
 # `runs` stands above `demo` so that `demo` may import jobs; no package but `cli` imports `demo`.

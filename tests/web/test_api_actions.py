@@ -288,6 +288,48 @@ def test_everything_that_changes_something_is_in_the_audit_log(call: Console, s:
     assert '"options": "--dry-run"' in entries[2]["detail"]
 
 
+REFUSED: list[tuple[str, dict[str, object], int]] = [
+    ("/api/v1/jobs/nosuchjob/runs", {}, 404),
+    (f"/api/v1/jobs/{OWNER}/runs", {"surprise": 1}, 422),
+    (f"/api/v1/jobs/{OWNER}/runs", {"date": "yesterday"}, 400),
+    (f"/api/v1/jobs/{OWNER}/runs", {"approve": True}, 400),
+    ("/api/v1/jobs/nosuchjob/pause", {}, 404),
+    ("/api/v1/jobs/nosuchjob/unpause", {}, 404),
+    ("/api/v1/runs/nosuchrun/cancel", {}, 404),
+    ("/api/v1/runs/nosuchrun/resume", {}, 404),
+    ("/api/v1/runs/nosuchrun/approve", {}, 404),
+    ("/api/v1/esr/exports", {"deaneries": ["XYZ"]}, 400),
+    ("/api/v1/esr/exports", {"deaneries": ["WES"], "type": "x"}, 400),
+    ("/api/v1/esr/exports", {"deaneries": ["WES"], "day": "tomorrow"}, 422),
+    ("/api/v1/esr/exports", {"deaneries": ["WES"], "day": "9999-01-01"}, 400),
+    ("/api/v1/esr/commands/nosuch/retry", {}, 404),
+    ("/api/v1/esr/dead-letters/nosuch/discard", {}, 404),
+    ("/api/v1/esr/dead-letters/nosuch/retry", {}, 404),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status"), REFUSED)
+def test_every_change_that_is_refused_is_in_the_audit_log(
+    call: Console, path: str, body: dict[str, object], status: int
+) -> None:
+    before = len(call("GET", "/api/v1/audit").json["items"])
+    assert call("POST", path, body).status == status
+    entries = call("GET", "/api/v1/audit").json["items"]
+    assert len(entries) == before + 1
+    assert entries[0]["outcome"] != "done"
+    assert entries[0]["actor"] == "local"
+
+
+def test_a_refused_request_of_another_site_is_in_the_log(
+    call: Console, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = call("POST", "/api/v1/night", {}, Sec_Fetch_Site="cross-site")
+    assert answer.status == 403
+    (line,) = [r.msg for r in caplog.records if r.name == "tis_sync.audit"]
+    assert isinstance(line, dict)
+    assert (line["event"], line["subject"]) == ("refused", "/sync/api/v1/night")
+
+
 def test_settings_are_shown_without_secrets(call: Console, s: Services) -> None:
     settings = call("GET", "/api/v1/settings").json
     assert settings["TIS_SYNC_TCS_URL"] == "set (not shown)"

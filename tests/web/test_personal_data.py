@@ -192,6 +192,9 @@ def test_whoever_may_only_read_the_metrics_reads_nothing_else(
             assert grafana(path).status == 403, path
     for path in ("/api/v1/night", "/api/v1/runs/none/cancel", "/night"):
         assert grafana(path, "POST").status == 403
+        (refused,) = audit.entries(s.state, 1)
+        assert (refused.action, refused.subject) == ("POST", f"/sync{path}")
+        assert refused.outcome == "refused: access to the metrics only"
 
 
 def test_a_live_run_shows_personal_data_as_its_page_does(

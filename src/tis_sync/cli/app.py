@@ -47,6 +47,7 @@ def build() -> typer.Typer:
             "export": esr.export,
             "files": esr.list_files,
             "file": esr.show_file,
+            "erase": esr.erase,
             "listen": esr.listen,
             "contract": esr.print_contract,
         },
@@ -74,6 +75,13 @@ def build() -> typer.Typer:
             {"list": access.list_sessions, "end": access.end_sessions},
         ),
         name="session",
+    )
+    root.add_typer(
+        _group(
+            "The audit log: who changed what.",
+            {"list": inspect.list_audit_entries, "verify": inspect.verify_audit},
+        ),
+        name="audit",
     )
     return root
 

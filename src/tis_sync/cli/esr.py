@@ -165,14 +165,20 @@ def export(
     """
     if bool(deaneries) == all_:
         raise UsageError(f"Name deaneries ({', '.join(DEANERIES)}), or use --all.")
-    codes = [deanery_named(name) for name in deaneries or DEANERIES]
-    chosen_type = file_type_named(file_type)
-    with command_session(load_settings()) as s:
+    settings = load_settings()
+    names = deaneries or list(DEANERIES)
+    s = Services(settings)
+    subject = f"{file_type} {' '.join(names)}"
+    with actions.requested(s, actor(), "export", subject):
+        codes = [deanery_named(name) for name in names]
+        chosen_type = file_type_named(file_type)
         today = london_day(s.clock())
         chosen_day = _day(day, today)
+        if dry_run or chosen_day != today:
+            check_day(settings, chosen_day, today)
+    with command_session(settings) as s:
         previewed = None
         if dry_run or chosen_day != today:
-            check_day(s.settings, chosen_day, today)
             if chosen_type == FileType.APP and not dry_run:
                 actions.refresh_records(s, actor())  # the preview must know what the export will
             previews = preview(s, codes, chosen_type, chosen_day, new=new)
@@ -181,7 +187,8 @@ def export(
                 return
             previewed = total(previews)
             if not yes:
-                _confirm(previews, chosen_day, today, json=json)
+                with actions.requested(s, actor(), "export", subject):
+                    _confirm(previews, chosen_day, today, json=json)
         commands = actions.export(
             s, actor(), codes, chosen_type, chosen_day, new=new, previewed=previewed
         )
@@ -381,3 +388,37 @@ def print_contract() -> None:
         from tis_sync.esr.messaging.application import asyncapi_document
 
     as_json(asyncapi_document(load_settings()).to_jsonable(), sort_keys=True)
+
+
+def erase(
+    placements: Annotated[
+        list[int] | None, typer.Argument(help="Placements of the person: their ids in TCS.")
+    ] = None,
+    *,
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin",
+            help="Also erase texts from standard input, one a line: a number, an e-mail address, a "
+            "full name.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Erase one person: name, numbers and address. Ids and states stay; nothing is sent again."""
+    texts = [line.strip() for line in sys.stdin if line.strip()] if stdin else []
+    if not placements and not texts:
+        raise UsageError("Name placements of the person, or give texts with --stdin.")
+    erased = actions.erase(Services(load_settings()), actor(), placements or [], texts)
+    if json:
+        as_json(erased)
+        return
+    print_line(
+        f"Erased: {erased.records:,} records, {erased.lines:,} lines of files, "
+        f"{erased.dead_letters:,} dead letters, {erased.texts:,} other texts, {erased.log_texts:,} "
+        "places in the log."
+    )
+    if erased.open_placements:
+        listed = ", ".join(map(str, erased.open_placements))
+        error(f"Still to be sent, and not erased: placements {listed}.")
+        raise typer.Exit(1)

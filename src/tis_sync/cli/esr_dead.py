@@ -112,7 +112,11 @@ def retry(
         raise UsageError("Name commands or dead letters (`tis-sync esr dead list`), or use --all.")
     settings = load_settings()
     s = Services(settings)
-    commands, letters = _dead(s) if ids is None else _named(s, ids)
+    if ids is None:
+        commands, letters = _dead(s)
+    else:
+        with actions.requested(s, actor(), "retry", " ".join(ids)):
+            commands, letters = _named(s, ids)
     refusal = None
     if letters:
         try:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tis_sync.cli.output import FOLLOW_SECONDS, Json, as_json, plain, print_line, table
+from tis_sync import audit
+from tis_sync.cli.output import FOLLOW_SECONDS, Json, as_json, error, plain, print_line, table
 from tis_sync.cli.process import pause
 from tis_sync.doctor.tcs import needed_columns
 from tis_sync.errors import UsageError
@@ -292,3 +293,44 @@ def check_schema(*, json: Json = False) -> None:
         count = sum(len(columns) for columns in needed.values())
         print_line(f"TCS has all {len(needed)} tables and {count} columns that we need.")
     raise typer.Exit(int(bool(problems)))
+
+
+def list_audit_entries(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    json: Json = False,
+) -> None:
+    """List who did what, newest first."""
+    entries = audit.entries(Services(load_settings()).state, limit)
+    if json:
+        as_json(entries)
+        return
+    columns = ("entry", "at (UTC)", "who", "by", "action", "subject", "outcome")
+    rows = [(str(e.id), e.at, e.actor, e.channel, e.action, e.subject, e.outcome) for e in entries]
+    table(None, columns, rows)
+
+
+def verify_audit(
+    *,
+    known_hash: Annotated[
+        str | None,
+        typer.Option(
+            "--hash", help="A hash from the log or an earlier check: its entry must still be there."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check that no entry was changed or removed. Exit code 1: one was."""
+    found = audit.verify(Services(load_settings()).state, known_hash)
+    if json:
+        as_json(found)
+    else:
+        for fault in found.faults:
+            error(fault)
+        older = f", and {found.unprotected:,} of earlier versions" if found.unprotected else ""
+        print_line(f"{found.entries:,} entries with a hash{older}.")
+        if found.last_id is not None:
+            print_line(f"The last one is {found.last_id}, with the hash {found.last_hash}")
+        if not found.faults:
+            print_line("No entry was changed or removed.")
+    raise typer.Exit(int(bool(found.faults)))

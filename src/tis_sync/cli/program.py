@@ -11,6 +11,7 @@ from tis_sync.cli.output import error as print_error
 from tis_sync.cli.process import is_debug, note_interrupts
 from tis_sync.errors import TisSyncError
 from tis_sync.settings.loading import load_settings, unknown_setting_hint, unknown_settings
+from tis_sync.settings.model import Settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 INTERRUPTED_MESSAGE = (
@@ -27,7 +28,10 @@ def main() -> None:
 
     """
     try:
-        level = "DEBUG" if is_debug() else "CRITICAL"
+        level = "DEBUG" if is_debug() else logs.SILENT
+        # Settings that cannot be read are reported too. Without this, structlog would show the
+        # values of all variables in the traceback, and a password among them.
+        logs.configure(Settings.model_construct(), stream=sys.stderr, level=level)
         logs.configure(load_settings(), stream=sys.stderr, level=level)
         for name, similar in unknown_settings().items():
             hint = unknown_setting_hint(similar)

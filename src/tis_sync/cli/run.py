@@ -84,9 +84,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Run one job and, if it changed something, its follow-ups."""
-    chosen = job_named(job)
+    settings = load_settings()
+    (chosen,) = _named(settings, "run", [job])
     options = RunOptions(date, dry_run, rebuild, approve, follow_ups=not no_follow_ups)
-    with command_session(load_settings()) as s:
+    with command_session(settings) as s:
         ended = follow(s, _run_job(s, chosen, options, json=json).id, json=json)
         family = s.history.family(ended.id)
         if json:
@@ -136,9 +137,10 @@ def _print_plan(run: Run) -> None:
 
 def verify(jobs: Jobs = None, *, json: Json = False) -> None:
     """Compare derived data with the desired state; write nothing. Exit code 1: they differ."""
-    chosen = [job_named(name) for name in jobs] if jobs else night_order()
+    settings = load_settings()
+    chosen = _named(settings, "run", jobs) if jobs else night_order()
     runs: list[Run] = []
-    with command_session(load_settings()) as s:
+    with command_session(settings) as s:
         for job in chosen:
             started = _run_job(s, job, RunOptions(dry_run=True), json=json)
             runs.append(follow(s, started.id, json=json))
@@ -181,7 +183,7 @@ def resume(
 def pause(jobs: Jobs = None) -> None:
     """Pause schedules: the jobs no longer start automatically. You can still run them manually."""
     s = Services(load_settings())
-    for job in _chosen(jobs):
+    for job in _chosen(s.settings, "pause", jobs):
         actions.pause(s, actor(), job)
         print_line(f"The schedule of {job.name} is paused.")
 
@@ -189,10 +191,21 @@ def pause(jobs: Jobs = None) -> None:
 def unpause(jobs: Jobs = None) -> None:
     """Unpause schedules: the jobs start automatically again."""
     s = Services(load_settings())
-    for job in _chosen(jobs):
+    for job in _chosen(s.settings, "unpause", jobs):
         actions.unpause(s, actor(), job)
         print_line(f"The schedule of {job.name} is active.")
 
 
-def _chosen(names: list[str] | None) -> list[Job]:
-    return [job_named(name) for name in names] if names else list(JOBS)
+def _chosen(settings: Settings, action: str, names: list[str] | None) -> list[Job]:
+    return _named(settings, action, names) if names else list(JOBS)
+
+
+def _named(settings: Settings, action: str, names: list[str]) -> list[Job]:
+    """The jobs with these names; a name that is wrong is in the audit log.
+
+    Raises:
+        NotFoundError: there is no such job.
+
+    """
+    with actions.requested(Services(settings), actor(), action, " ".join(names)):
+        return [job_named(name) for name in names]

@@ -135,6 +135,23 @@ class Database:
         finally:
             engine.dispose()
 
+    def discard_deleted(self) -> None:
+        """Remove from the disk what was deleted, as far as the database lets its users do that.
+
+        SQLite keeps deleted rows of earlier versions in free pages, and the latest changes in a
+        file of their own. PostgreSQL's autovacuum overwrites deleted rows in its own time.
+
+        Raises:
+            LockedError: another process has been using the database for `SQLITE_BUSY_SECONDS`.
+
+        """
+        if self.dialect != "sqlite":
+            return
+        engine = self.engine.execution_options(transaction=False)
+        with self._translated(), engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
@@ -246,8 +263,12 @@ def _configure_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) ->
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA secure_delete=ON")  # what is deleted is gone from the file too
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
+    options = connection.get_execution_options()
+    if not options.get("transaction", True):
+        return
+    writes = options.get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

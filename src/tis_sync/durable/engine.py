@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle, WorkflowStatus
 from dbos import error as dbos_error
 
 from tis_sync.durable.model import OWNER_MARK, Queue, Schedule, Workflow, shared_queue
 from tis_sync.durable.recorded_step import unexpected
+from tis_sync.durable.serialization import JSON, refuse_other_serializers, signature_of
 from tis_sync.durable.work import Stopping, Work, current_work
 from tis_sync.errors import TisSyncError
 from tis_sync.memory import limit_arenas
 from tis_sync.settings.model import Settings
 
-R = TypeVar("R")
-# Unfinished workflows of another version are not resumed. Increase this when the names or the order
-# of a workflow's steps change.
-WORKFLOW_VERSION = "4"
+# Unfinished workflows of another version are not resumed. Increase this when the names, the order
+# or the types of a workflow's steps change.
+WORKFLOW_VERSION = "5"
 BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
 # How often it is polled while there is none: each poll takes about five statements. Another process
 # cannot wake an idle one, so a command that hands over its work waits this long. DBOS shortens its
@@ -92,14 +92,15 @@ class Engine:
 
         """
         bound = self.bound[workflow.name]
+        plain = signature_of(workflow.function).plain_arguments(args)
         with ExitStack() as stack:
             if workflow_id is not None:
                 stack.enter_context(SetWorkflowID(workflow_id))
             if partition is not None:
                 stack.enter_context(SetEnqueueOptions(queue_partition_key=partition))
             if partition is not None or (self.shared and DBOS.workflow_id is not None):
-                return DBOS.enqueue_workflow(self.queue_name(workflow.queue), bound, *args)
-            return DBOS.start_workflow(bound, *args)
+                return DBOS.enqueue_workflow(self.queue_name(workflow.queue), bound, *plain)
+            return DBOS.start_workflow(bound, *plain)
 
     def results(
         self, workflow: Workflow, arguments: Iterable[tuple[Any, ...]], poll_seconds: float
@@ -116,8 +117,12 @@ class Engine:
 
         """
         name, bound = self.queue_name(workflow.queue), self.bound[workflow.name]
-        handles = [DBOS.enqueue_workflow(name, bound, *some) for some in arguments]
-        return [handle.get_result(polling_interval_sec=poll_seconds) for handle in handles]
+        types = signature_of(workflow.function)
+        handles = [
+            DBOS.enqueue_workflow(name, bound, *types.plain_arguments(some)) for some in arguments
+        ]
+        results = [handle.get_result(polling_interval_sec=poll_seconds) for handle in handles]
+        return [types.returned(result) for result in results]
 
     def adopt(self, workflows: Iterable[WorkflowStatus]) -> None:
         """Carry out here unfinished workflows that no living process carries out."""
@@ -170,6 +175,7 @@ def register(
 
     """
     limit_arenas()
+    refuse_other_serializers()
     all_workflows = tuple(workflows)
     DBOS(
         config={
@@ -179,6 +185,7 @@ def register(
             "executor_id": worker_id,
             "log_level": "WARNING",
             "enable_otlp": False,
+            "serializer": JSON,
             "db_engine_kwargs": {"hide_parameters": True},  # its errors are logged
         }
     )
@@ -234,18 +241,21 @@ def shut_down(engine: Engine, wait_seconds: int) -> None:
     engine.work.stop(STEP_SECONDS)
 
 
-def _bind(function: Callable[..., R], services: Any, work: Work) -> Callable[..., R]:
-    """Bind a workflow to the services; it only raises `TisSyncError`, as steps do.
+def _bind(function: Callable[..., Any], services: Any, work: Work) -> Callable[..., Any]:
+    """Bind a workflow to the services; it takes and returns plain data.
+
+    It only raises `TisSyncError`, as steps do.
 
     While the process stops, it raises `Stopping` instead: DBOS refuses calls then, and that is no
     failure of the workflow.
     """
 
     @wraps(function)
-    def bound(*args: Any) -> R:
+    def bound(*args: Any) -> Any:
         token = current_work.set(work)
         try:
-            return function(services, *args)
+            types = signature_of(function)
+            return types.plain_result(function(services, *types.arguments(args)))
         except Exception as error:
             if work.stops:
                 raise Stopping from error

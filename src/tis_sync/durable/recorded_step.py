@@ -7,12 +7,13 @@ steps can be repeated safely.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from dbos import DBOS
 from sqlalchemy.exc import DBAPIError
 
 from tis_sync.db.driver_errors import as_transient_error
+from tis_sync.durable.serialization import signature_of
 from tis_sync.durable.work import current_work
 from tis_sync.errors import TisSyncError, is_panic
 from tis_sync.logs import get, reason_of, report
@@ -45,8 +46,14 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
         work = current_work.get()
         if work is None:
             return guarded(*args, **kwargs)  # an ordinary call outside a workflow
+        types = signature_of(function)
+
+        def plain(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return types.plain_result(guarded(*args, **kwargs))
+
         with work.step():
-            return DBOS.run_step({"name": function.__name__}, guarded, *args, **kwargs)
+            result = DBOS.run_step({"name": function.__name__}, plain, *args, **kwargs)
+        return cast(R, types.returned(result))
 
     return recorded
 

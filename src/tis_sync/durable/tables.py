@@ -11,6 +11,7 @@ from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 from tis_sync.durable.engine import BUSY_POLL_SECONDS, WORKFLOW_VERSION
 from tis_sync.durable.model import CANCELLED, FINISHED, UNFINISHED, Workflow
 from tis_sync.durable.recorded_step import LONGEST_REASON
+from tis_sync.durable.serialization import JSON, refuse_other_serializers
 from tis_sync.logs import get, reason_of
 from tis_sync.settings.model import Settings
 
@@ -21,7 +22,8 @@ POSTGRESQL_SCHEMA = "dbos"  # where DBOS has its tables on PostgreSQL
 @contextmanager
 def client(settings: Settings) -> Iterator[DBOSClient]:
     """Connect to DBOS's tables from a process that need not carry out workflows."""
-    connection = DBOSClient(system_database_url=settings.dbos())
+    refuse_other_serializers()
+    connection = DBOSClient(system_database_url=settings.dbos(), serializer=JSON)
     try:
         yield connection
     finally:

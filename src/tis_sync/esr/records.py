@@ -14,6 +14,8 @@ from tis_sync.esr.calendar import earliest_start, london_day, next_due
 from tis_sync.esr.deaneries import FileType
 from tis_sync.state import esr_tables as t
 
+NO_CONTENT = "{}"  # the content of a record or line that was deleted, by retention or on request
+
 
 class RecordState(StrEnum):
     """The state of a record on its way to ESR."""
@@ -73,6 +75,8 @@ class Record:
     @property
     def name(self) -> str:
         """The person's name, as it is sent to ESR."""
+        if not self.content:
+            return "content deleted"  # by retention, or on request
         parts = (self.content.get("firstName"), self.content.get("lastName"))
         return " ".join(part for part in parts if part) or "no name"
 

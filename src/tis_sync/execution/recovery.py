@@ -63,13 +63,13 @@ def _recover(services: Services, run: Run) -> None:
                 "workers contain the causes"
             )
         start_runs(services, end.end_run(services, run.id, state, error))
-    elif _is_outdated(services, status):
+    elif is_outdated(services, status):
         with client(services.settings) as dbos:
             dbos.cancel_workflows([run.workflow_id], cancel_children=True)
         start_runs(services, end.end_run(services, run.id, RunState.FAILED, OUTDATED))
 
 
-def _is_outdated(services: Services, status: WorkflowStatus) -> bool:
+def is_outdated(services: Services, status: WorkflowStatus) -> bool:
     """Whether an unfinished workflow is of an earlier version, so that no worker resumes it."""
     version = status.app_version
     if version is None or (version.isdigit() and int(version) >= int(WORKFLOW_VERSION)):

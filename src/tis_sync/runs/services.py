@@ -18,6 +18,7 @@ from tis_sync.durable.engine import Engine
 from tis_sync.durable.model import Workflow
 from tis_sync.durable.tables import enqueue_remotely
 from tis_sync.errors import UsageError
+from tis_sync.private_files import protect_home
 from tis_sync.reconcile.losses import Losses
 from tis_sync.reconcile.workspace import Workspaces
 from tis_sync.runs.history import History
@@ -89,6 +90,9 @@ class Services:
         settings: the configuration.
         clock: returns the current time in UTC. None: the machine's clock (see `clock_of`).
 
+    Raises:
+        UsageError: other users can write to the home folder.
+
     Attributes:
         settings: the configuration.
         clock: returns the current time in UTC.
@@ -107,6 +111,7 @@ class Services:
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
+        protect_home(settings.home)
         self.settings = settings
         self.clock = clock or clock_of(settings)
         self.worker_id = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:8]}"

@@ -347,8 +347,23 @@ class Settings(BaseSettings):
     history_days: int = Field(
         400,
         ge=1,
-        description="How long runs, closed alarms, generations, messages and the audit log are "
+        description="How long runs, generations, messages, export commands and the audit log are "
         "kept. In days.",
+    )
+    alarm_days: int = Field(
+        400, ge=1, description="How long closed alarms and notifications are kept. In days."
+    )
+    esr_content_days: int = Field(
+        180,
+        ge=1,
+        description="How long names, numbers and addresses are kept after a record was exported or "
+        "withdrawn, and in the lines of its file. Numbers and states stay, so that nothing is sent "
+        "twice; the file can no longer be sent again. In days.",
+    )
+    dead_letter_days: int = Field(
+        90,
+        ge=1,
+        description="How long dead letters are kept with their content, sent back or not. In days.",
     )
     workflow_days: int = Field(
         7,

@@ -6,9 +6,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.engine import make_url
 
 from tis_sync.db.database import Database, connect
 from tis_sync.errors import SchemaError, UsageError
+from tis_sync.private_files import protect_file
 from tis_sync.settings.model import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -31,6 +33,10 @@ def open_state(settings: Settings) -> Database:
         raise UsageError(
             f"{SETTING} names {database.dialect}; the state database must be SQLite or PostgreSQL."
         )
+    if database.dialect == "sqlite":
+        for url in (settings.state(), settings.dbos()):
+            for suffix in ("", "-wal", "-shm"):
+                protect_file(Path(f"{make_url(url).database}{suffix}"))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.write() as connection:

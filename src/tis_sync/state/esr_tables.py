@@ -82,6 +82,7 @@ file = Table(
     Column("sha256", String(64)),
     Column("written_at", UtcDateTime),
     Column("reported_at", UtcDateTime),  # when TCS had the events, and the records became EXPORTED
+    Column("emptied_at", UtcDateTime),  # when content of its lines was deleted
     UniqueConstraint("file_type", "number"),
     UniqueConstraint("file_type", "deanery", "day", "revision"),
 )

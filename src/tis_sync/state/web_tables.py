@@ -34,6 +34,7 @@ token = Table(
     Column("used_at", UtcDateTime),
 )
 
+# Entries are only added: a trigger refuses changes. `tis_sync.audit` computes the hashes.
 audit = Table(
     "audit",
     metadata,
@@ -45,4 +46,16 @@ audit = Table(
     Column("subject", String(200), nullable=False),
     Column("detail", Text, nullable=False),
     Column("outcome", Text, nullable=False),  # "done", or the reason why not
+    # The entry that recorded the beginning of the action; null if this is the first entry about it.
+    Column("completes", Integer, index=True),
+    # SHA-256 over the entry and the hash of the one before; null: an earlier version wrote it.
+    Column("hash", String(64)),
+)
+
+# The last entry that retention has deleted: the first one that is left builds on its hash.
+audit_start = Table(
+    "audit_start",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
 )

@@ -4,14 +4,17 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from tis_sync import audit
+from tis_sync.errors import TisSyncError
 from tis_sync.runs.services import Services
 from tis_sync.web.auth import callers
 from tis_sync.web.auth.identity import Caller, NotAllowedError
 from tis_sync.web.auth.oidc import Provider
 from tis_sync.web.feeds import Feeds
 
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # they change nothing
 LONGEST_KEY = 200  # characters of an idempotency key
 LARGEST_INTEGER = 2**63  # the integers of a database are smaller
 
@@ -64,6 +67,8 @@ async def viewer(request: Request, user: Identified) -> Caller:
 
     """
     if not user.can_view:
+        if request.method not in SAFE_METHODS:
+            await run_in_threadpool(_record_refusal, request, user, "access to the metrics only")
         role = _services_of(request).settings.oidc_view_role
         raise NotAllowedError(
             f"{user.name} may only read the metrics. Seeing more needs the role {role!r}."
@@ -92,18 +97,25 @@ RunId = Annotated[str, Depends(_run_id)]
 Viewer = Annotated[Caller, Depends(viewer)]
 
 
+async def note_refusal(request: Request, reason: str) -> None:
+    """Record that a request to change something was refused before it reached an action."""
+    try:
+        user = await caller(request)
+        await run_in_threadpool(_record_refusal, request, user, reason)
+    except TisSyncError:  # nobody we know, or no state database: the log has to do
+        audit.refused(request.method, request.url.path, reason)
+
+
+def _record_refusal(request: Request, user: Caller, reason: str) -> None:
+    s = _services_of(request)
+    outcome, path = f"refused: {reason}", request.url.path
+    audit.record(s.state, s.clock(), user.actor, request.method, path, outcome)
+
+
 def _updater(request: Request, user: Viewer) -> Caller:
     if not user.can_update:
-        s = _services_of(request)
-        audit.record(
-            s.state,
-            s.clock(),
-            user.actor,
-            action=request.method,
-            subject=request.url.path,
-            outcome="refused: read-only access",
-        )
-        role = s.settings.oidc_update_role
+        _record_refusal(request, user, "read-only access")
+        role = _services_of(request).settings.oidc_update_role
         raise NotAllowedError(
             f"{user.name} has read-only access. Changing something needs the role {role!r}."
         )

@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from tis_sync import actions
-from tis_sync.errors import AlreadyRunningError, UsageError
-from tis_sync.jobs.catalogue import JOBS, job_named
+from tis_sync.errors import AlreadyRunningError, NotFoundError
+from tis_sync.jobs.catalogue import JOBS
 from tis_sync.runs.run import NIGHT, RunOptions
 from tis_sync.web.dependencies import Servers, Updater, Viewer
 from tis_sync.web.problems import PROBLEMS
@@ -46,11 +46,9 @@ class LegacyError(BaseModel):
 def run_job(key: str, s: Servers, user: Updater) -> JSONResponse:
     """Start a job, unless it is running."""
     try:
-        job = job_named(key)
-    except UsageError:
+        actions.run_job(s, user.actor, key, RunOptions())
+    except NotFoundError:
         return JSONResponse({"error": "Job not found"}, HTTPStatus.BAD_REQUEST)
-    try:
-        actions.run_job(s, user.actor, job, RunOptions())
     except AlreadyRunningError:
         return JSONResponse(RUNNING)
     return JSONResponse(STARTED)

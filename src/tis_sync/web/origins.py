@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tis_sync import audit
 from tis_sync.settings.model import Settings
 from tis_sync.web.auth.sessions import COOKIE
+from tis_sync.web.dependencies import SAFE_METHODS
 from tis_sync.web.problems import problem
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 PORTS = {"http": 80, "https": 443}
 # Names of this machine. Without sign-in no others are accepted, so that a page of another site in
 # a browser on this machine cannot reach the console through a name of its own (DNS rebinding).
@@ -47,6 +48,7 @@ class LocalOnly:
             address = (scope.get("client") or ("?",))[0]
             if found or not _is_loopback(address):
                 how = f"through a proxy ({found[0]})" if found else f"from {address}"
+                _log_refusal(scope, f"sent {how}, without sign-in")
                 answer = problem(
                     HTTPStatus.FORBIDDEN,
                     f"This request came {how}, and without sign-in the console answers only the "
@@ -55,6 +57,12 @@ class LocalOnly:
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _log_refusal(scope: Scope, reason: str) -> None:
+    """Log that a request to change something was refused."""
+    if scope["method"] not in SAFE_METHODS:
+        audit.refused(scope["method"], scope["path"], reason)
 
 
 def _is_forwarding(header: str) -> bool:
@@ -86,6 +94,7 @@ class SameOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request of another site."""
         if scope["type"] == "http" and not self._is_accepted(scope):
+            _log_refusal(scope, "sent by a page of another site")
             answer = problem(
                 HTTPStatus.FORBIDDEN, "This request was sent by a page of another site."
             )

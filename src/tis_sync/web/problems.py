@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from tis_sync import audit
 from tis_sync.errors import (
     AlreadyRunningError,
     NotFoundError,
@@ -21,6 +22,7 @@ from tis_sync.errors import (
 )
 from tis_sync.logs import report
 from tis_sync.web.auth.identity import NotAllowedError, NotSignedInError
+from tis_sync.web.dependencies import SAFE_METHODS, note_refusal
 from tis_sync.web.templates import page
 
 # The first class that fits decides, so a subclass stands before its base class.
@@ -70,6 +72,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NotSignedInError)
     async def not_signed_in(request: Request, error: NotSignedInError) -> Response:
+        if request.method not in SAFE_METHODS:
+            audit.refused(request.method, request.url.path, str(error))
         has_token = "authorization" in request.headers
         if request.method == "GET" and not has_token and not _is_for_program(request):
             target = quote(f"{request.url.path}?{request.url.query}".rstrip("?"))
@@ -87,6 +91,8 @@ def install(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
             for item in error.errors()
         )
+        if request.method not in SAFE_METHODS:
+            await note_refusal(request, detail)
         return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
     @app.exception_handler(HTTPException)

@@ -37,6 +37,7 @@ from tis_sync.esr.files.store import (
 )
 from tis_sync.esr.notifications.notification_load import load_missed_days
 from tis_sync.esr.notifications.selection import select_notifications
+from tis_sync.execution.recovery import is_outdated
 from tis_sync.logs import get
 from tis_sync.runs.run import Trigger
 from tis_sync.runs.services import Services
@@ -46,6 +47,7 @@ EXPORT_QUEUE = "tis_sync_esr"
 GENERATE_QUEUE = "tis_sync_esr_generate"
 COMMANDS_PER_WORKER = 4  # a command mostly waits for TCS and for the destination
 NAMED = 5  # notifications that an alarm names; all of them are counted
+OUTDATED = "it was begun by an earlier version of tis-sync; retry it"
 # A command that was requested this long ago and is still queued may have no workflow, because the
 # process that requested it has died.
 UNSTARTED_SECONDS = 10.0
@@ -326,7 +328,8 @@ def recover_commands(s: Services) -> None:
     """Start commands that were never queued; begin or end those whose workflow has ended.
 
     A process that dies between two statements can leave either behind. A workflow ends before its
-    command if the state database is away for long.
+    command if the state database is away for long. No worker resumes what an earlier version has
+    begun, so that ends too.
     """
     for command in Commands(s.state).in_state(CommandState.QUEUED, CommandState.RUNNING):
         if s.clock() - command.created_at >= timedelta(seconds=UNSTARTED_SECONDS):
@@ -337,7 +340,9 @@ def _recover(s: Services, command_id: str) -> None:
     workflows = DBOS.list_workflows(
         workflow_id_prefix=workflow_prefix(command_id), load_input=False, load_output=False
     )
-    if any(workflow.status in UNFINISHED for workflow in workflows):
+    unfinished = [workflow for workflow in workflows if workflow.status in UNFINISHED]
+    is_of_earlier_version = any(is_outdated(s, workflow) for workflow in unfinished)
+    if unfinished and not is_of_earlier_version:
         return
     commands = Commands(s.state)
     command = commands.get(command_id)  # asked now, because it ends before its workflow does
@@ -345,7 +350,12 @@ def _recover(s: Services, command_id: str) -> None:
         return
     known = {workflow.workflow_id for workflow in workflows}
     failed = [workflow for workflow in workflows if workflow.status == FAILED]
-    if command.state == CommandState.QUEUED and command.workflow_id not in known:
+    if is_of_earlier_version:
+        DBOS.cancel_workflows([workflow.workflow_id for workflow in unfinished])
+        if command.workflow_id in known:
+            commands.begin(command_id, s.clock())  # an attempt, so that a retry has a new id
+        end_command(s, command_id, CommandState.DEAD, OUTDATED)
+    elif command.state == CommandState.QUEUED and command.workflow_id not in known:
         start_commands(s, [command])
     elif failed and len(failed) <= MOST_RECOVERIES:
         again = commands.begin_again(command)

@@ -41,6 +41,7 @@ class File:
         size, sha256: the size and hash of its bytes; None until it is written.
         written_at: when it was verified at the destination, UTC.
         reported_at: when its export was reported to TCS, UTC.
+        emptied_at: when the content of some or all of its lines was deleted, UTC.
 
     """
 
@@ -57,6 +58,7 @@ class File:
     sha256: str | None
     written_at: datetime | None
     reported_at: datetime | None
+    emptied_at: datetime | None = None
 
 
 def file_name(deanery: str, file_type: FileType, day: date, number: int) -> str:

@@ -102,10 +102,13 @@ def file_bytes(state: Database, settings: Settings, file: File) -> bytes:
     """Render the bytes of a file from what was recorded; they are the same every time.
 
     Raises:
+        NotFoundError: content of the file was deleted.
         UsageError: the site's own layout is invalid.
         TisSyncError: the layout has changed since the file was written.
 
     """
+    if file.emptied_at is not None:
+        raise _emptied(file)
     layout = layout_of(file.file_type, settings)
     header, trailer = _ends(file)
     data = render(layout, header, _records(state, file, layout), trailer)
@@ -121,11 +124,15 @@ def read_contents(state: Database, settings: Settings, file: File) -> FileConten
     """Read what a file contains from its stored lines; the destination is not read.
 
     Raises:
+        NotFoundError: the content of all its lines was deleted.
         UsageError: the site's own layout is invalid.
 
     """
     layout = layout_of(file.file_type, settings)
     rows = _records(state, file, layout)
+    has_content = rows.select(pl.any_horizontal(pl.all().is_not_null()).any()).item()
+    if file.emptied_at is not None and not has_content:
+        raise _emptied(file)
     # A text may contain line breaks, so a record can span several lines of the file.
     breaks = render_lines(layout.body, rows).str.count_matches(LINE_END, literal=True)
     numbers = 2 + (breaks.cast(pl.Int64) + 1).cum_sum().shift(1, fill_value=0)
@@ -144,6 +151,13 @@ def _records(state: Database, file: File, layout: Layout) -> pl.DataFrame:
         texts = pl.Series("content", list(connection.scalars(lines)), pl.String)
     columns = pl.Struct({field.column: pl.String for field in layout.body.fields})
     return texts.str.json_decode(columns).struct.unnest()
+
+
+def _emptied(file: File) -> NotFoundError:
+    return NotFoundError(
+        f"Content of {file.name} was deleted on {file.emptied_at:%Y-%m-%d}, by retention "
+        "(TIS_SYNC_ESR_CONTENT_DAYS) or on request. The destination may still have the file."
+    )
 
 
 def _ends(file: File) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,7 +13,6 @@ from tis_sync.esr.calendar import london_day
 from tis_sync.esr.deaneries import (
     DEANERIES,
     FILE_TYPE_BY_NAME,
-    FileType,
     deanery_named,
     file_type_named,
 )
@@ -214,13 +213,12 @@ def command(command_id: str, s: Servers) -> Command:
 @router.post("/exports", status_code=HTTPStatus.ACCEPTED)
 def export(s: Servers, user: Updater, request: ExportRequest, key: Key = None) -> list[Command]:
     """Export the files of a day. A file that exists is sent again unchanged."""
-    codes = [deanery_named(code) for code in request.deaneries or DEANERIES]
-    file_type: FileType = file_type_named(request.type)
+    names = request.deaneries or DEANERIES
     return actions.export(
         s,
         user.actor,
-        codes,
-        file_type,
+        names,
+        request.type,
         request.day,
         new=request.new,
         previewed=request.previewed,

@@ -90,7 +90,7 @@ def start_run(
 ) -> RunDetails:
     """Run a job. 409 if it has an active run."""
     options = (request or RunRequest()).options()
-    return run_details(actions.run_job(s, user.actor, job_named(name), options, key))
+    return run_details(actions.run_job(s, user.actor, name, options, key))
 
 
 @router.post("/night", status_code=HTTPStatus.ACCEPTED)
@@ -108,17 +108,13 @@ def start_night(
 @router.post("/jobs/{name}/pause")
 def pause(name: str, s: Servers, user: Updater) -> JobDetails:
     """Pause the schedule of a job. It can still be run manually."""
-    found = job_named(name)
-    actions.pause(s, user.actor, found)
-    return _one(s, found)
+    return _one(s, actions.pause(s, user.actor, name))
 
 
 @router.post("/jobs/{name}/unpause")
 def unpause(name: str, s: Servers, user: Updater) -> JobDetails:
     """Unpause the schedule of a job."""
-    found = job_named(name)
-    actions.unpause(s, user.actor, found)
-    return _one(s, found)
+    return _one(s, actions.unpause(s, user.actor, name))
 
 
 def _one(s: Servers, job: Job) -> JobDetails:

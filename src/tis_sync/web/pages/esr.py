@@ -140,20 +140,23 @@ def export(
 
     For another day than today, the preview is shown first; its button sends `previewed`.
     """
-    codes = DEANERIES if deanery == ALL else (deanery_named(deanery),)
-    file_type, today = file_type_named(type_), london_day(s.clock())
+    names = DEANERIES if deanery == ALL else (deanery,)
+    today = london_day(s.clock())
     changed = False
     if day in {None, today} or previewed is not None:
         try:
             actions.export(
-                s, user.actor, codes, file_type, day, new=new, previewed=previewed, key=key or None
+                s, user.actor, names, type_, day, new=new, previewed=previewed, key=key or None
             )
         except PreviewNeededError:  # the number has changed, or midnight has passed
             changed = True
         else:
             return redirect(f"/sync/esr?day={day or today}#day")
     assert day is not None
-    check_day(s.settings, day, today)
+    with actions.requested(s, user.actor, "export", f"{type_} {' '.join(names)}"):
+        codes = [deanery_named(name) for name in names]
+        file_type = file_type_named(type_)
+        check_day(s.settings, day, today)
     if file_type == FileType.APP:
         actions.refresh_records(s, user.actor)  # the preview must know what the export will
     files = preview(s, codes, file_type, day, new=new)

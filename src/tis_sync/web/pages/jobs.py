@@ -59,21 +59,19 @@ def run(
 ) -> RedirectResponse:
     """Run the job, and show the run."""
     options = RunOptions(date or None, dry_run, rebuild)
-    started = actions.run_job(s, user.actor, job_named(name), options, key or None)
+    started = actions.run_job(s, user.actor, name, options, key or None)
     return redirect(f"/sync/runs/{started.id}")
 
 
 @router.post("/{name}/pause")
 def pause(name: str, s: Servers, user: Updater) -> RedirectResponse:
     """Pause the schedule of the job."""
-    job = job_named(name)
-    actions.pause(s, user.actor, job)
+    job = actions.pause(s, user.actor, name)
     return redirect(f"/sync/jobs/{job.key}")
 
 
 @router.post("/{name}/unpause")
 def unpause(name: str, s: Servers, user: Updater) -> RedirectResponse:
     """Unpause the schedule of the job."""
-    job = job_named(name)
-    actions.unpause(s, user.actor, job)
+    job = actions.unpause(s, user.actor, name)
     return redirect(f"/sync/jobs/{job.key}")
