@@ -6,9 +6,9 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 TEST_PROCESSES ?= 3
 BENCH ?=
-COMPILE := $(BIN)/uv pip compile --system-certs --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+COMPILE := $(BIN)/uv pip compile --system-certs --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo test check format docs bench lock clean
+.PHONY: demo test check format docs sbom bench lock clean
 .DEFAULT_GOAL := demo
 
 # Everything that is installed is pinned with its SHA-256, and nothing is built but this project.
@@ -40,16 +40,20 @@ format: $(READY)  ## Fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(READY)  ## Write the generated parts of docs/: settings, tables of alarms
+docs: $(READY)  ## Write the generated parts of docs/: settings, tables of alarms, licences
 	@$(BIN)/python scripts/generate-docs --write
+	@$(BIN)/python -m supply_chain licences
+
+sbom: $(READY)  ## Write the software bill of materials to dist/sbom.cdx.json
+	@$(BIN)/python -m supply_chain sbom dist/sbom.cdx.json
 
 bench: $(READY)  ## The Java service's method, tis-sync and the upper bound; BENCH="--people 300000"
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 lock: $(READY)  ## Pin the newest versions that pyproject.toml allows: everything, what is shipped, what builds it
-	@$(COMPILE) --upgrade --extra dev --group build pyproject.toml -o requirements.lock
-	@$(COMPILE) --extra all --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
-	@$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
+	@$(COMPILE) --universal --upgrade --extra dev --group build pyproject.toml -o requirements.lock
+	@$(COMPILE) --python-platform linux --extra all --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
+	@$(COMPILE) --universal --group build --constraint requirements.lock -o requirements-build.lock
 
 clean:
 	rm -rf $(VENV) .tis-sync
