@@ -1,4 +1,4 @@
-"""The files that browsers load are those of the packages that they are said to come from."""
+"""The files that browsers load are those of the packages that the record names."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def vendor(tmp_path: Path) -> Path:
 
 
 def run(script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, script, *arguments]
+    command = [sys.executable, str(script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
