@@ -40,9 +40,9 @@ def bill_of_materials(now: datetime) -> str:
     """The bill of materials as JSON, with the time at which it was written.
 
     Raises:
-        subprocess.CalledProcessError: cyclonedx-py cannot read the lock file.
-        ValueError: a package is not installed, or its licence is not known; the lock file does not
-            have what is required here; or the result does not conform to the schema of CycloneDX.
+        ValueError: a package is not installed, or its licence is not known; cyclonedx-py cannot
+            read the lock file, or it does not have what is required here; or the result does not
+            conform to the schema of CycloneDX.
 
     """
     bom = _from_lock()
@@ -85,7 +85,9 @@ def _from_lock() -> Bom:
         "--of", "JSON", "--no-validate", "--output-reproducible", "--output-file", "-",
         str(RUNTIME_LOCK),
     ]  # fmt: skip
-    result = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise ValueError(f"cyclonedx-py cannot read {RUNTIME_LOCK.name}: {result.stderr.strip()}")
     bom: Bom = Bom.from_json(json.loads(result.stdout))  # type: ignore[attr-defined]
     return bom
 

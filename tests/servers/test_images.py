@@ -133,7 +133,9 @@ def run(script: Path, registry: Registry, *arguments: str) -> "subprocess.Comple
 def test_every_image_is_pinned_to_what_its_tag_means(registry: Registry, pin_images: Path) -> None:
     python = registry.publish("python:3.11", "first")
     broker = registry.publish("some/broker:3", "first")
-    assert run(pin_images, registry).returncode == 0
+    result = run(pin_images, registry)
+    assert result.returncode == 0
+    assert f"python:3.11 is {python} now, and was not pinned" in result.stdout
     deploy = registry.home / "deploy"
     pinned = f"{registry.address}/python:3.11@{python}"
     assert (deploy / "Dockerfile").read_text() == f"FROM {pinned} AS build\nFROM {pinned}\n"
@@ -153,7 +155,7 @@ def test_a_tag_that_means_another_image_is_reported(registry: Registry, pin_imag
     assert first != second
     result = run(pin_images, registry, "--check")
     assert result.returncode == 1
-    assert f"python:3.11 is {second}, and was {first}" in result.stdout
+    assert f"python:3.11 is {second} now, and was {first}" in result.stdout
     assert (registry.home / "deploy/Dockerfile").read_text() == before
 
 
