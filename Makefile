@@ -6,16 +6,18 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 TEST_PROCESSES ?= 3
 BENCH ?=
+COMPILE := $(BIN)/uv pip compile --system-certs --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo test check format docs bench lock clean
+.PHONY: demo test check format docs sbom bench lock clean
 .DEFAULT_GOAL := demo
 
-$(READY): requirements.lock pyproject.toml src/tis_sync/__init__.py
+# Everything that is installed is pinned with its SHA-256, and nothing is built but this project.
+$(READY): requirements.lock requirements-build.lock pyproject.toml src/tis_sync/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tis-sync needs Python 3.11 or newer; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip sync --system-certs --quiet --compile-bytecode --python $(BIN)/python requirements.lock
-	@$(BIN)/uv pip install --system-certs --quiet --no-deps --python $(BIN)/python --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements-build.lock
+	@$(BIN)/uv pip sync --system-certs --quiet --compile-bytecode --no-build --require-hashes --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --offline --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
 demo: $(READY)  ## A synthetic TCS of 20,000 people, a whole night, a search and an export
@@ -38,14 +40,20 @@ format: $(READY)  ## Fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(READY)  ## Write the generated parts of docs/: settings, tables of alarms
+docs: $(READY)  ## Write the generated parts of docs/: settings, tables of alarms, licences
 	@$(BIN)/python scripts/generate-docs --write
+	@$(BIN)/python -m supply_chain licences
+
+sbom: $(READY)  ## Write the software bill of materials to dist/sbom.cdx.json
+	@$(BIN)/python -m supply_chain sbom dist/sbom.cdx.json
 
 bench: $(READY)  ## The Java service's method, tis-sync and the upper bound; BENCH="--people 300000"
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-lock: $(READY)  ## Pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile --system-certs --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+lock: $(READY)  ## Pin the newest versions that pyproject.toml allows: everything, what is shipped, what builds it
+	@$(COMPILE) --universal --upgrade --extra dev --group build pyproject.toml -o requirements.lock
+	@$(COMPILE) --python-platform linux --extra all --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
+	@$(COMPILE) --universal --group build --constraint requirements.lock -o requirements-build.lock
 
 clean:
 	rm -rf $(VENV) .tis-sync

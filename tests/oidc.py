@@ -15,13 +15,14 @@ from typing import Any
 from urllib.parse import urljoin
 
 import httpx2
+from filelock import FileLock
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from tests.conftest import ROOT, absent
 from tests.destinations import free_port
 
-PACKAGE = "oidc-provider@9"
+LOCK = ROOT / "scripts/npm/oidc-provider"
 FOLDER = ROOT / ".servers" / "oidc-provider"
 READY_SECONDS = 30.0
 
@@ -153,23 +154,31 @@ class OidcProvider:
 
 
 def provider(home: Path) -> Iterator[OidcProvider]:
-    """Run a provider; its package is installed once, from the npm registry."""
+    """Run a provider; its packages are installed once, from the npm registry, as locked."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         absent("no Node.js with npm, for a sign-in provider")
         raise AssertionError
-    library = FOLDER / "node_modules/oidc-provider/lib/index.js"
-    if not library.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "package.json").write_text("{}")
-        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
-        subprocess.run(command, cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
-    created = OidcProvider(home, library, node, free_port(), free_port())
+    created = OidcProvider(home, installed_library(npm), node, free_port(), free_port())
     created.start()
     try:
         yield created
     finally:
         created.stop()
+
+
+def installed_library(npm: str) -> Path:
+    """Install the provider as locked, unless it is there already, and return its main module."""
+    installed = FOLDER / "node_modules/.lock"  # the lock file of what is installed
+    lock = (LOCK / "package-lock.json").read_bytes()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with FileLock(FOLDER.with_suffix(".lock")):  # of several test processes
+        if not installed.exists() or installed.read_bytes() != lock:
+            shutil.copytree(LOCK, FOLDER, dirs_exist_ok=True)
+            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+            installed.write_bytes(lock)
+    return FOLDER / "node_modules/oidc-provider/lib/index.js"
 
 
 def sign_in(client: httpx2.Client, url: str, name: str) -> httpx2.Response:

@@ -13,6 +13,7 @@ from prometheus_client.core import Metric
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from supply_chain.contents import RUNTIME_LOCK, pins
 from tests.conftest import NOW, ROOT
 from tis_sync.alarms.catalogue import KIND_BY_NAME
 from tis_sync.cli.app import app
@@ -105,5 +106,5 @@ def test_unit_and_image_run_existing_commands_and_not_as_root() -> None:
     assert json.loads(re.findall(r"^CMD (.*)$", image, re.MULTILINE)[-1])[0] in commands()
     assert "HEALTHCHECK" in image
     assert "chmod 0700 /var/lib/tis-sync" in image
-    (extras,) = re.findall(r"'\.\[([\w,]+)\]'", image)
-    assert set(extras.split(",")) == {extra.name for extra in EXTRAS}
+    assert re.search(r"uv pip sync .* requirements-runtime\.lock", image)
+    assert {extra.package for extra in EXTRAS} <= {pin.name for pin in pins(RUNTIME_LOCK)}

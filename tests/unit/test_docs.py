@@ -42,6 +42,7 @@ OTHERS = [
     *sorted((ROOT / "deploy").iterdir()),
     ROOT / "Makefile",
     ROOT / ".ci/run",
+    ROOT / "scripts/pin-images",
     ROOT / "scripts/servers",
     ROOT / "scripts/vendor",
     ROOT / "scripts/screenshots",

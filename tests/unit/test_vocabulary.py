@@ -71,7 +71,7 @@ OLD_PHRASES = (
 
 
 def code() -> list[Path]:
-    folders = (PACKAGE, ROOT / "tests", ROOT / "benchmarks")
+    folders = (PACKAGE, ROOT / "tests", ROOT / "benchmarks", ROOT / "supply_chain")
     return sorted({path for folder in folders for path in folder.rglob("*.py")} - EXEMPT)
 
 
