@@ -28,16 +28,18 @@ pytestmark = pytest.mark.servers
 
 CANARY = "Zq7Passw0rd"  # begins every password
 NI_NUMBER = "QQ123456C"
+FINGERPRINT = "SHA256:" + "a" * 43
 PAGES = ("", "/jobs", "/runs", "/search", "/esr", "/health", "/runbook", "/metrics",
          "/health/ready", "/health/live", "/openapi.json",
          *(f"/api/v1/{name}" for name in (
              "jobs", "runs", "alarms", "doctor", "settings", "audit", "esr/files", "esr/commands",
-             "esr/at-risk", "esr/dead-letters", "search/persons/diagnosis?text=1")))  # fmt: skip
+             "esr/at-risk", "esr/dead-letters", "esr/exports/preview",
+             "search/persons/diagnosis?text=1")))  # fmt: skip
 COMMANDS = (
     ("status",), ("history",), ("doctor",), ("schema", "check"), ("jobs",), ("night",),
     ("run", "PersonElasticSearchSyncJob"), ("search", "persons", "x"), ("esr", "generate"),
     ("esr", "export", "WES"), ("esr", "files"), ("esr", "dead", "list"), ("audit", "list"),
-    ("esr", "explain", "1"), ("nosuchcommand",), ("run", "nosuchjob"),
+    ("session", "list"), ("esr", "explain", "1"), ("nosuchcommand",), ("run", "nosuchjob"),
 )  # fmt: skip
 
 
@@ -49,7 +51,9 @@ def secrets(postgresql: str, port: int) -> dict[str, str]:
         "state_url": state.render_as_string(hide_password=False),
         "search_url": f"opensearch+http://user:{CANARY}Search@{unused}",
         "export_url": f"sftp://user:{CANARY}Export@{unused}/in",
-        "export_options": json.dumps({"passphrase": f"{CANARY}Option"}),
+        "export_options": json.dumps(
+            {"passphrase": f"{CANARY}Option", "host_key_fingerprint": FINGERPRINT}
+        ),
         "broker_url": f"amqp://user:{CANARY}Broker@{unused}/",
         "broker_api_url": f"http://user:{CANARY}Api@{unused}",
         "oidc_client_secret": f"{CANARY}Client",
