@@ -318,6 +318,8 @@ REFUSED = [
     (("esr", "export", "WES", "--type", "x"), ("export", "x WES"), "Unknown file type"),
     (("esr", "export", "WES", "--date", "tomorrow"), ("export", "app WES"), "date"),
     (("esr", "export", "WES", "--date", "9999-01-01"), ("export", "app WES"), ""),
+    (("esr", "export", "WES", "--date", "2020-01-01"), ("export", "app WES"), "too long ago"),
+    (("esr", "export", "WES", "--date", "2026-03-01"), ("export", "app WES"), "--yes"),
     (("esr", "dead", "retry", "x"), ("retry", "x"), ""),
     (("esr", "dead", "discard", "x"), ("discard dead letter", "x"), ""),
     (("token", "revoke", "x"), ("revoke token", "x"), "no token"),

@@ -302,6 +302,7 @@ REFUSED: list[tuple[str, dict[str, object], int]] = [
     ("/api/v1/esr/exports", {"deaneries": ["WES"], "type": "x"}, 400),
     ("/api/v1/esr/exports", {"deaneries": ["WES"], "day": "tomorrow"}, 422),
     ("/api/v1/esr/exports", {"deaneries": ["WES"], "day": "9999-01-01"}, 400),
+    ("/api/v1/esr/exports", {"deaneries": ["WES"], "day": OTHER_DAY}, 409),
     ("/api/v1/esr/commands/nosuch/retry", {}, 404),
     ("/api/v1/esr/dead-letters/nosuch/discard", {}, 404),
     ("/api/v1/esr/dead-letters/nosuch/retry", {}, 404),
@@ -320,10 +321,31 @@ def test_every_change_that_is_refused_is_in_the_audit_log(
     assert entries[0]["actor"] == "local"
 
 
-def test_a_refused_request_of_another_site_is_in_the_log(
-    call: Console, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"deanery": "XYZ"},
+        {"deanery": "XYZ", "day": OTHER_DAY},
+        {"deanery": "WES", "type": "x", "day": OTHER_DAY},
+        {"deanery": "WES", "day": "1970-01-01"},
+        {"deanery": "WES", "day": "1970-01-01", "previewed": "0"},
+    ],
+)
+def test_an_export_that_a_page_refuses_is_in_the_audit_log(
+    call: Console, form: dict[str, str]
 ) -> None:
-    answer = call("POST", "/api/v1/night", {}, Sec_Fetch_Site="cross-site")
+    assert call("POST", "/esr/export", form=form).status == 400
+    (entry,) = call("GET", "/api/v1/audit").json["items"]
+    assert (entry["action"], entry["actor"]) == ("export", "local")
+    assert entry["subject"] == f"{form.get('type', 'app')} {form['deanery']}"
+    assert re.search("Unknown|too long ago", entry["outcome"])
+
+
+@pytest.mark.parametrize("header", [{"Sec_Fetch_Site": "cross-site"}, {"Via": "1.1 a-proxy"}])
+def test_a_refused_request_of_another_site_or_machine_is_in_the_log(
+    call: Console, caplog: pytest.LogCaptureFixture, header: dict[str, str]
+) -> None:
+    answer = call("POST", "/api/v1/night", {}, **header)
     assert answer.status == 403
     (line,) = [r.msg for r in caplog.records if r.name == "tis_sync.audit"]
     assert isinstance(line, dict)
