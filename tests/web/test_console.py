@@ -171,24 +171,25 @@ def logged(record: logging.LogRecord) -> str:
 def test_reading_pages_and_calls_writes_nothing_to_the_destination(
     idle: Services, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "destination"
+    folder, probes = tmp_path / "destination", tmp_path / "probes"
     folder.mkdir()
-    settings = idle.settings.model_copy(update={"export_url": SecretStr(f"file://{folder}")})
+    probes.mkdir()
+    changes = {"export_url": SecretStr(f"file://{folder}"), "export_probe_folder": str(probes)}
+    settings = idle.settings.model_copy(update=changes)
 
     def destination(findings: list[dict[str, str]]) -> str:
-        (state,) = [f["state"] for f in findings if f["name"] == "export destination"]
-        return state
+        (message,) = [f["message"] for f in findings if f["name"] == "export destination"]
+        return message
 
     with console_with(idle, settings) as call:
-        folder.chmod(0o500)
-        before = folder.stat().st_mtime_ns
-        assert "this check sends a probe" in call("GET", "/health").text
-        assert destination(call("GET", "/api/v1/doctor").json) == "not checked"
-        assert folder.stat().st_mtime_ns == before
-        folder.chmod(0o700)
-        assert destination(call("POST", "/api/v1/doctor").json) == "ok"
-        assert folder.stat().st_mtime_ns > before
+        before = folder.stat().st_mtime_ns, probes.stat().st_mtime_ns
+        assert "destination can be read" in call("GET", "/health").text
+        assert "can be read" in destination(call("GET", "/api/v1/doctor").json)
+        assert (folder.stat().st_mtime_ns, probes.stat().st_mtime_ns) == before
+        assert "accepts files" in destination(call("POST", "/api/v1/doctor").json)
+        assert probes.stat().st_mtime_ns > before[1]
         assert "accepts files" in call("POST", "/health").text
+        assert folder.stat().st_mtime_ns == before[0]
     checks = [entry for entry in audit.entries(idle.state) if entry.action == "check"]
     assert len(checks) == 2
 
