@@ -268,7 +268,7 @@ class Settings(BaseSettings):
         (),
         description="The addresses or networks of the proxies in front of the console, whose "
         "X-Forwarded-For and X-Forwarded-Proto are believed. Default: none; then all "
-        'requests of a proxy count as one client. ["10.0.0.5", "10.1.0.0/16"]',
+        'requests of a proxy count as one client. Example: ["10.0.0.5", "10.1.0.0/16"].',
         examples=['a JSON list of addresses and networks, such as ["10.0.0.5", "10.1.0.0/16"]'],
     )
     web_body_bytes: int = Field(
