@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS ?= tests
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 BENCH ?=
 COMPILE := $(BIN)/uv pip compile --system-certs --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 
@@ -25,7 +25,7 @@ demo: $(READY)  ## A synthetic TCS of 20,000 people, a whole night, a search and
 
 test: $(READY)  ## All tests; a test whose server is missing is skipped, with the reason
 ifeq ($(TESTS),tests)
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not alone" --cov --cov-report= tests
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" --cov --cov-report= tests
 	@$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90 tests
 else
 	@$(BIN)/python -m pytest $(TESTS)

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
@@ -56,19 +58,9 @@ class Clock:
         self.now += timedelta(**by)
 
 
-SEARCH_SERVERS = {"search", "search_url", "elasticsearch", "opensearch"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a module run in one process, and all that use the search servers in the same one.
-
-    The indexes of the search servers have fixed names, so two tests cannot use them at once.
-    """
-    tests = [item for item in items if isinstance(item, pytest.Function)]
-    searching = {test.path for test in tests if SEARCH_SERVERS & set(test.fixturenames)}
-    for item in items:
-        group = "search" if item.path in searching else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+# The indexes of the search servers have fixed names, so one test at a time uses these servers,
+# however many processes run tests.
+SEARCH_SERVERS = FileLock(ROOT / ".servers" / "search.lock")
 
 
 @pytest.fixture
@@ -124,6 +116,7 @@ def _fresh_database(server: str, create: str, force: str = "") -> Iterator[str]:
         admin.dispose()
 
 
+@cache
 def _search_server(variable: str, name: str) -> str:
     url = os.environ.get(variable)
     if url:
@@ -141,16 +134,20 @@ def _search_server(variable: str, name: str) -> str:
     raise AssertionError
 
 
-@pytest.fixture(scope="session")
-def elasticsearch() -> str:
-    """The address of an Elasticsearch server."""
-    return _search_server("TIS_SYNC_TEST_ELASTICSEARCH", "elasticsearch")
+@pytest.fixture
+def elasticsearch() -> Iterator[str]:
+    """The address of an Elasticsearch server, which no other test uses meanwhile."""
+    address = _search_server("TIS_SYNC_TEST_ELASTICSEARCH", "elasticsearch")
+    with SEARCH_SERVERS:
+        yield address
 
 
-@pytest.fixture(scope="session")
-def opensearch() -> str:
-    """The address of an OpenSearch server."""
-    return _search_server("TIS_SYNC_TEST_OPENSEARCH", "opensearch")
+@pytest.fixture
+def opensearch() -> Iterator[str]:
+    """The address of an OpenSearch server, which no other test uses meanwhile."""
+    address = _search_server("TIS_SYNC_TEST_OPENSEARCH", "opensearch")
+    with SEARCH_SERVERS:
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])

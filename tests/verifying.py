@@ -1,6 +1,7 @@
 """Compare everything that is derived with what it should be, without a run."""
 
 from collections.abc import Collection
+from datetime import date
 
 from tests.conftest import TODAY
 from tests.world import World
@@ -15,15 +16,19 @@ from tis_sync.tcs.source import Source
 
 
 def differences(
-    services: Services, world: World, jobs: Collection[str] | None = None
+    services: Services,
+    world: World,
+    jobs: Collection[str] | None = None,
+    *,
+    today: date = TODAY,
 ) -> dict[str, str]:
-    """What is not as after an undisturbed night of the day of the tests, by job."""
+    """What is not as after an undisturbed night of a day, by job."""
     wrong: dict[str, str] = {}
-    as_of = AsOf.on(TODAY)
+    as_of = AsOf.on(today)
     for job in JOBS:
         if jobs is not None and job.name not in jobs:
             continue
-        source, target = Source(world.database, TODAY), job.target
+        source, target = Source(world.database, today), job.target
         if isinstance(target, TableTarget):
             spec = target.spec
             existing = Read(spec.table, spec.columns, partition_column=spec.partition_column)

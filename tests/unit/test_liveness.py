@@ -79,6 +79,16 @@ def test_work_that_waits_for_a_worker_is_carried_out_while_the_worker_still_star
     waiting.close()
 
 
+@pytest.mark.alone
+def test_a_process_that_has_nothing_to_do_ends_at_once(settings: Settings) -> None:
+    durations = []
+    for _ in range(3):  # of which the best counts, because the machine does other work too
+        with working(settings):
+            started = time.monotonic()
+        durations.append(time.monotonic() - started)
+    assert min(durations) < 0.5, durations
+
+
 def test_a_process_that_cannot_start_leaves_no_registration(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

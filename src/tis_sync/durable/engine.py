@@ -26,6 +26,9 @@ BUSY_POLL_SECONDS = 0.1  # how often a queue is polled while there is work
 # cannot wake an idle one, so a command that hands over its work waits this long. DBOS shortens its
 # interval only by a tenth per poll, so another worker shares work at full speed after 18 s.
 IDLE_POLL_SECONDS = 2.0
+# How long DBOS's listener sleeps on SQLite, and so how long a process takes to end. It listens to
+# messages between workflows, of which we send none, so waking it reads nothing.
+LISTENER_SECONDS = 0.1
 STEP_SECONDS = 10  # how long a process that stops waits for the steps that run
 
 
@@ -186,6 +189,7 @@ def register(
             "log_level": "WARNING",
             "enable_otlp": False,
             "serializer": JSON,
+            "notification_listener_polling_interval_sec": LISTENER_SECONDS,
             "db_engine_kwargs": {"hide_parameters": True},  # its errors are logged
         }
     )
