@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS ?= tests
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 0
 BENCH ?=
 
 .PHONY: demo test check format docs bench lock clean
