@@ -14,6 +14,7 @@ from tests.starters import starters
 from tests.waiting import eventually
 from tests.world import World
 from tis_sync.alarms.catalogue import EXPORT_FAILED
+from tis_sync.durable.model import MOST_RECOVERIES
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.export import workflow
 from tis_sync.esr.export.commands import Command, Commands, CommandState, workflow_prefix
@@ -78,7 +79,7 @@ def test_a_command_whose_workflow_ends_with_an_error_each_time_is_dead(
     with working(settings, clock) as s:
         command = start(s, "WES")
         clock.forward(minutes=1)
-        for number in range(workflow.MOST_RECOVERIES + 1):
+        for number in range(MOST_RECOVERIES + 1):
             workflows_failed(command, number + 1)
             recover_commands(s)
         assert Commands(s.state).get(command.id).state == CommandState.DEAD

@@ -10,6 +10,7 @@ from tests.demo_runs import INDEX, STATUS, request, services, settings
 from tests.running import run_job, wait_for
 from tests.waiting import eventually
 from tis_sync.alarms.catalogue import FAILED
+from tis_sync.durable.model import MOST_RECOVERIES
 from tis_sync.durable.tables import client
 from tis_sync.errors import TisSyncError, UnreachableError
 from tis_sync.execution import recovery, workflow
@@ -86,7 +87,7 @@ def test_a_run_whose_workflow_ends_with_an_error_each_time_fails(
     failing(monkeypatch, "finish", 100)
     run = request(services, STATUS)
     start_runs(services, [run.id])
-    for _ in range(recovery.MOST_RECOVERIES + 1):
+    for _ in range(MOST_RECOVERIES + 1):
         workflow_ended(services, run.id)
         recovery.recover_runs(services)
     ended = services.history.get(run.id)

@@ -9,6 +9,9 @@ UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 FAILED = "ERROR"
 FINISHED = ["SUCCESS", FAILED]
 CANCELLED = ["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+# How often a run or command begins again because its workflow has ended with an error. That
+# happens if the state database is away for long; anything else probably happens again.
+MOST_RECOVERIES = 3
 OWNER_MARK = "@"  # in the name of a queue: what follows is the id of the only process it is for
 
 

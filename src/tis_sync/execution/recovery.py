@@ -3,7 +3,7 @@
 from dbos import DBOS, WorkflowStatus
 
 from tis_sync.durable.engine import WORKFLOW_VERSION
-from tis_sync.durable.model import FAILED, UNFINISHED
+from tis_sync.durable.model import FAILED, MOST_RECOVERIES, UNFINISHED
 from tis_sync.durable.tables import client
 from tis_sync.errors import TisSyncError
 from tis_sync.execution.workflow import start, start_runs
@@ -13,9 +13,6 @@ from tis_sync.runs.run import Run, RunState
 from tis_sync.runs.services import Services
 
 ORPHAN_SECONDS = 10.0  # a run that was requested this long ago and never queued is an orphan
-# How often a run begins again because its workflow has ended with an error. That happens if the
-# state database is away for long; anything else probably happens again.
-MOST_RECOVERIES = 3
 OUTDATED = "It was begun by an earlier version of tis-sync; run it again."
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from dbos import DBOS
 
 from tis_sync.alarms.catalogue import EXPORT_FAILED
-from tis_sync.durable.model import FAILED, UNFINISHED, Queue, Schedule, Workflow
+from tis_sync.durable.model import FAILED, MOST_RECOVERIES, UNFINISHED, Queue, Schedule, Workflow
 from tis_sync.durable.recorded_step import step
 from tis_sync.errors import TisSyncError
 from tis_sync.esr.applicants.generations import refresh_records
@@ -47,9 +47,6 @@ COMMANDS_PER_WORKER = 4  # a command mostly waits for TCS and for the destinatio
 # A command that was requested this long ago and is still queued may have no workflow, because the
 # process that requested it has died.
 UNSTARTED_SECONDS = 10.0
-# How often a command begins again because its workflow has ended with an error. That happens if the
-# state database is away for long; anything else probably happens again.
-MOST_RECOVERIES = 3
 
 
 def export(s: Services, command_id: str) -> CommandState:
